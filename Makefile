@@ -1,0 +1,36 @@
+# Each target is one line of intent; the work is in the programs it calls.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test check unit crash bench clean
+
+install: $(STAMP)  ## the environment, with .venv/bin/tocengine
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install  ## a hospital's day, from message to delivered and audited notice
+	@$(BIN)/tocengine demo
+
+check: install  ## style, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check  ## everything, against a real PostgreSQL and a real Apache Kafka
+	$(BIN)/pytest -n 2 --dist loadgroup -m 'not crash'
+	$(BIN)/pytest -m crash
+
+crash: install  ## ten kills of each kind instead of one
+	TOCENGINE_KILLS=10 $(BIN)/pytest -m crash --timeout 3600
+
+bench: install  ## CPU per message, stage by stage
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

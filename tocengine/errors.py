@@ -1,0 +1,93 @@
+"""Owns the one tree of errors. Each class says what it owes to whom; no message or argument carries PHI.
+
+TocError
++-- ConfigurationError     exit 2: file, line, what was found, what was probably meant
++-- UnavailableError       exit 3: a service cannot be reached; no positive answer may be given
+|   +-- SchemaTooNewError  exit 3: the database was migrated by a newer program
++-- PositionLostError      another consumer took the partition; the batch must not be applied
++-- RefusedError           the sender is told why: ACK code and HTTP status
+|   +-- FramingError       bytes that are no MLLP frame
+|   +-- SyntaxRefusedError bytes that are no HL7 v2 message / no FHIR JSON
+|   +-- ContentError       a message that cannot be normalized; goes to quarantine
+|   +-- UnsupportedError   a message type, version or sender the feed does not take
++-- EventDataError         a stored event that cannot be tracked; it alone is set aside
+"""
+
+from tocengine.model.message import Problem
+
+
+class TocError(Exception):
+    """Base of everything the engine raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigurationError(TocError):
+    """A setting, directory file or argument that cannot be used."""
+
+    exit_code = 2
+
+    def __init__(self, text: str, *, file: str = "", line: int = 0, hint: str = "") -> None:
+        place = f"{file}:{line}: " if file and line else f"{file}: " if file else ""
+        super().__init__(place + text + (f" ({hint})" if hint else ""))
+        self.file, self.line, self.hint = file, line, hint
+
+
+class UnavailableError(TocError):
+    """PostgreSQL, Kafka or another service did not answer; nothing positive may be said to a sender."""
+
+    exit_code = 3
+    http_status = 503
+
+
+class SchemaTooNewError(UnavailableError):
+    """The database holds migrations this program does not know."""
+
+
+class PositionLostError(TocError):
+    """The partition was taken by another consumer since the batch was read."""
+
+
+class RefusedError(TocError):
+    """Something a sender must be told. `problem` says what and where, without content."""
+
+    ack_code = "AE"
+    http_status = 400
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.reason} at {problem.location}" if problem.location else problem.reason)
+        self.problem = problem
+
+
+class FramingError(RefusedError):
+    """The byte stream broke the MLLP framing."""
+
+    ack_code = "AR"
+
+
+class SyntaxRefusedError(RefusedError):
+    """The bytes are not a message of the announced format."""
+
+    ack_code = "AR"
+
+
+class ContentError(RefusedError):
+    """The message is well-formed but lacks or garbles what the engine needs."""
+
+    ack_code = "AE"
+    http_status = 422
+
+
+class UnsupportedError(RefusedError):
+    """The message type, version, processing id or sender is not taken by this feed."""
+
+    ack_code = "AR"
+    http_status = 422
+
+
+class EventDataError(TocError):
+    """One event's own data makes it impossible to track; an outage is never reported as this."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.reason)
+        self.problem = problem

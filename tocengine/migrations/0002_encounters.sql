@@ -1,0 +1,128 @@
+-- Messages seen, patients, encounters with their history, and what is told of them.
+
+create table message_seen (
+    day          date        not null,  -- of MSH-7: part of the key so that the table can be partitioned by it
+    message_id   uuid        not null,
+    revision     smallint    not null,
+    part         smallint    not null,
+    feed         text        not null,
+    control_id   text        not null,
+    trigger      text        not null,
+    answered     text        not null,
+    received_at  timestamptz not null,
+    disposition  text        not null,  -- TRACKED | NOT_HANDLED | QUARANTINED | SET_ASIDE
+    encounter_id uuid,
+    patient_id   uuid,
+    tracked_at   timestamptz not null default clock_timestamp(),
+    primary key (day, message_id, revision, part)
+);
+create index message_seen_by_id on message_seen (message_id);
+create index message_seen_by_control_id on message_seen (feed, control_id);
+
+create table quarantine (
+    message_id  uuid        primary key,
+    stage       text        not null,
+    feed        text        not null,
+    control_id  text        not null,
+    reason      text        not null,
+    location    text        not null,
+    code        text        not null,
+    text        text        not null,
+    answered    text        not null,
+    content_type text       not null,
+    body        bytea       not null,
+    received_at timestamptz not null,
+    state       text        not null default 'OPEN'  -- OPEN | RETRIED | DISCARDED
+);
+
+create table patient (
+    patient_id  uuid        primary key,
+    domain      text        not null,
+    value       text        not null,
+    survivor_id uuid        references patient,  -- set by a merge: this key is an alias from then on
+    facts       bytea       not null default '{}',
+    updated_at  timestamptz not null,
+    unique (domain, value)
+);
+create index patient_by_survivor on patient (survivor_id) where survivor_id is not null;
+
+create table encounter (
+    encounter_id uuid        primary key,
+    domain       text        not null,
+    visit_number text        not null,
+    patient_id   uuid        not null references patient,
+    feed         text        not null,
+    facility     text        not null,
+    state        text        not null,
+    body         bytea       not null,  -- encounters/machine.py: the folded state
+    revision     int         not null,
+    opened_at    timestamptz,
+    closed_at    timestamptz,
+    updated_at   timestamptz not null,
+    unique (domain, visit_number)
+);
+create index encounter_by_patient on encounter (patient_id);
+
+create table encounter_event (
+    encounter_id uuid        not null,
+    message_id   uuid        not null,
+    part         smallint    not null,
+    revision     smallint    not null,
+    recorded_at  timestamptz not null,
+    received_at  timestamptz not null,
+    summary      bytea       not null,
+    fhir         bytea       not null,
+    learned_at   timestamptz not null default clock_timestamp(),
+    primary key (encounter_id, message_id, part)
+);
+
+create table snapshot (
+    snapshot_id  uuid        primary key,
+    encounter_id uuid        not null,
+    content      bytea       not null,  -- model.encounter.Snapshot
+    fhir         bytea       not null,  -- the chart: a collection Bundle
+    created_at   timestamptz not null
+);
+
+create table transition (
+    transition_id uuid        primary key,
+    encounter_id  uuid        not null,
+    kind          text        not null,
+    status        text        not null,
+    fact_kind     text        not null,
+    occurrence    int         not null,
+    watched       bytea       not null,
+    snapshot_id   uuid        not null references snapshot,
+    supersedes    uuid,
+    message_id    uuid        not null,
+    effective     text        not null,
+    created_at    timestamptz not null
+);
+create index transition_by_encounter on transition (encounter_id);
+create index transition_by_message on transition (message_id);
+
+create table outbox (
+    outbox_id bigint generated always as identity primary key,
+    topic     text  not null,
+    key       bytea not null,
+    headers   bytea not null,
+    value     bytea not null
+);
+
+create table work_item (
+    work_item_id uuid        primary key,
+    kind         text        not null,
+    subject      text        not null,
+    summary      text        not null,
+    feed         text        not null,
+    message_id   uuid,
+    encounter_id uuid,
+    notice_id    uuid,
+    opened_at    timestamptz not null,
+    alerted_at   timestamptz,
+    closed_at    timestamptz,
+    closed_by    text,
+    resolution   text
+);
+create unique index work_item_open on work_item (kind, subject) where closed_at is null;
+create index work_item_unalerted on work_item (opened_at) where alerted_at is null;

@@ -1,0 +1,37 @@
+-- The audit log: rows written with what they record, sealed in blocks that chain.
+
+create table audit_record (
+    audit_id     bigint generated always as identity primary key,
+    xid          xid8        not null default pg_current_xact_id(),
+    at           timestamptz not null,
+    action       text        not null,
+    actor        text        not null,
+    message_id   uuid,
+    encounter_id uuid,
+    notice_id    uuid,
+    recipient_id text,
+    detail       bytea       not null   -- canonical JSON
+);
+create index audit_record_by_xid on audit_record (xid, audit_id);
+create index audit_record_by_message on audit_record (message_id) where message_id is not null;
+create index audit_record_by_notice on audit_record (notice_id) where notice_id is not null;
+create index audit_record_by_encounter on audit_record (encounter_id) where encounter_id is not null;
+
+create table audit_block (
+    block_number  bigint      primary key,
+    previous_hash bytea       not null,
+    audit_ids     bigint[]    not null,  -- in chain order
+    row_hashes    bytea       not null,  -- 32 bytes each, in the same order
+    hash          bytea       not null,  -- SHA-256 of previous_hash, ids and row_hashes
+    last_xid      xid8        not null,
+    sealed_at     timestamptz not null
+);
+
+create function audit_append_only() returns trigger language plpgsql as $$
+begin
+    raise exception 'audit tables are append-only';
+end $$;
+create trigger audit_record_append_only before update or delete or truncate on audit_record
+    for each statement execute function audit_append_only();
+create trigger audit_block_append_only before update or delete or truncate on audit_block
+    for each statement execute function audit_append_only();

@@ -1,0 +1,42 @@
+"""Owns the audit record: what the engine did or decided, with ids and hashes, never with content."""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from tocengine.model.ids import EncounterId, MessageId, NoticeId, RecipientId
+
+
+class AuditAction(StrEnum):
+    """What can be recorded."""
+
+    MESSAGE_TRACKED = "MESSAGE_TRACKED"  # received, answered, normalized, folded; transitions named in detail
+    MESSAGE_REPEATED = "MESSAGE_REPEATED"
+    MESSAGE_QUARANTINED = "MESSAGE_QUARANTINED"
+    NOTICES_DECIDED = "NOTICES_DECIDED"  # every send and non-send of one encounter in one batch
+    NOTICE_DROPPED = "NOTICE_DROPPED"  # before it left: superseded, cancelled, no longer allowed
+    ATTEMPT_INTENDED = "ATTEMPT_INTENDED"
+    ATTEMPT_ENDED = "ATTEMPT_ENDED"
+    NOTICE_DEAD = "NOTICE_DEAD"
+    NOTICE_REPLAYED = "NOTICE_REPLAYED"
+    ENDPOINT_CHANGED = "ENDPOINT_CHANGED"  # paused, disabled, resumed
+    DIRECTORY_APPLIED = "DIRECTORY_APPLIED"
+    CLIENT_CHANGED = "CLIENT_CHANGED"
+    PATIENT_MERGED = "PATIENT_MERGED"
+    RECORD_VIEWED = "RECORD_VIEWED"  # a person read PHI through a command or page
+    WORK_ITEM_OPENED = "WORK_ITEM_OPENED"
+    WORK_ITEM_CLOSED = "WORK_ITEM_CLOSED"
+
+
+class AuditRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of the audit log. `detail` is canonical JSON data: ids, codes, hashes, counts; no PHI."""
+
+    action: AuditAction
+    at: datetime
+    actor: str = "tocengine"  # a role of the engine, an API client, or the operating system's user
+    message_id: MessageId | None = None
+    encounter_id: EncounterId | None = None
+    notice_id: NoticeId | None = None
+    recipient_id: RecipientId | None = None
+    detail: dict[str, object] = msgspec.field(default_factory=dict)

@@ -1,0 +1,168 @@
+"""Owns what a message says of a patient and a visit, and how later statements overlay earlier ones.
+
+Three states per field (HL7 v2.5.1 section 2.5.3): ``UNSET`` says nothing and keeps what is known, ``None``
+deletes it (a field sent as ``""``), a value replaces it.
+"""
+
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from tocengine.model.identity import Identifier, Organization, Practitioner
+from tocengine.model.time import Timestamp
+
+
+class PatientClass(StrEnum):
+    """What the mapped PV1-2 / PV1-18 says the visit is; it, not the trigger, selects the matrix column."""
+
+    EMERGENCY = "EMERGENCY"
+    INPATIENT = "INPATIENT"
+    OBSERVATION = "OBSERVATION"
+    OUTPATIENT = "OUTPATIENT"
+    PREADMIT = "PREADMIT"
+    RECURRING = "RECURRING"
+    OBSTETRICS = "OBSTETRICS"
+    NEWBORN = "NEWBORN"
+    UNKNOWN = "UNKNOWN"
+
+
+class CareSetting(StrEnum):
+    """Where a discharged patient goes, from the discharge disposition."""
+
+    HOME = "HOME"
+    ACUTE_HOSPITAL = "ACUTE_HOSPITAL"
+    SNF = "SNF"
+    ICF_ALF = "ICF_ALF"
+    SPECIALTY_HOSPITAL = "SPECIALTY_HOSPITAL"
+    HOME_HEALTH = "HOME_HEALTH"
+    AMA = "AMA"
+    ADMITTED_SAME = "ADMITTED_SAME"
+    EXPIRED = "EXPIRED"
+    LAW_ENFORCEMENT = "LAW_ENFORCEMENT"
+    STILL_PATIENT = "STILL_PATIENT"
+    FEDERAL = "FEDERAL"
+    HOSPICE_HOME = "HOSPICE_HOME"
+    HOSPICE_FACILITY = "HOSPICE_FACILITY"
+    SWING_BED = "SWING_BED"
+    IRF = "IRF"
+    LTACH = "LTACH"
+    NURSING_FACILITY = "NURSING_FACILITY"
+    PSYCH = "PSYCH"
+    CAH = "CAH"
+    DISASTER_SITE = "DISASTER_SITE"
+    OTHER_FACILITY = "OTHER_FACILITY"
+    UNKNOWN = "UNKNOWN"
+
+
+class PersonName(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One name; `use` is a FHIR name-use code where the source gave one."""
+
+    family: str = ""
+    given: tuple[str, ...] = ()
+    prefix: str = ""
+    suffix: str = ""
+    use: str | None = None
+
+
+class Address(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A postal address, for matching and display."""
+
+    lines: tuple[str, ...] = ()
+    city: str = ""
+    state: str = ""
+    postal_code: str = ""
+
+
+class PatientFacts(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What one message, or the accumulation of all so far, says of a patient."""
+
+    identifiers: tuple[Identifier, ...] | UnsetType = UNSET
+    names: tuple[PersonName, ...] | UnsetType | None = UNSET
+    birth_date: str | UnsetType | None = UNSET  # FHIR date, possibly partial
+    sex: str | UnsetType | None = UNSET  # FHIR administrative-gender
+    deceased: bool | UnsetType | None = UNSET
+    deceased_at: Timestamp | UnsetType | None = UNSET
+    phones: tuple[str, ...] | UnsetType | None = UNSET
+    address: Address | UnsetType | None = UNSET
+    pcp: tuple[Practitioner, ...] | UnsetType | None = UNSET
+    pcp_practices: tuple[Organization, ...] | UnsetType | None = UNSET
+
+
+class Location(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the patient lies, with what the source profile's `location_map` knows of the unit."""
+
+    unit: str = ""
+    room: str = ""
+    bed: str = ""
+    facility: str = ""
+    level_of_care: str = ""  # "" is acute
+    sensitivity: tuple[str, ...] = ()  # HL7 v3 ActCode, such as SUD
+    part2: bool = False  # a 42 CFR Part 2 program
+
+
+class Disposition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A discharge disposition: `raw` as sent, `code` the NUBC code or None where it is not mapped."""
+
+    raw: str
+    code: str | None = None
+    care_setting: CareSetting = CareSetting.UNKNOWN
+    planned_readmission: bool = False
+
+
+class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the message says the patient goes (PV1-37, Encounter.hospitalization.destination)."""
+
+    text: str = ""
+    npi: str | None = None
+    ccn: str | None = None
+    date: str | None = None
+
+
+class Diagnosis(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One diagnosis; `system` a code system URI, `type` the DG1-6 code (A, W, F)."""
+
+    code: str = ""
+    system: str = ""
+    text: str = ""
+    type: str = ""
+
+
+class EncounterFacts(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What one message, or the accumulation of all so far, says of a visit."""
+
+    patient_class: PatientClass | UnsetType = UNSET
+    class_code: str | UnsetType = UNSET  # as sent
+    patient_type: str | UnsetType = UNSET  # PV1-18 as sent
+    account_number: str | UnsetType | None = UNSET
+    alternate_visit: str | UnsetType | None = UNSET  # PV1-50
+    location: Location | UnsetType | None = UNSET
+    treating: Practitioner | UnsetType | None = UNSET
+    treating_source: str | UnsetType = UNSET  # "PV1-7", "PV1-17", ...
+    service: str | UnsetType | None = UNSET
+    admit_source: str | UnsetType | None = UNSET  # NUBC point of origin code
+    disposition: Disposition | UnsetType | None = UNSET
+    destination: Destination | UnsetType | None = UNSET
+    admitted: Timestamp | UnsetType | None = UNSET
+    discharged: Timestamp | UnsetType | None = UNSET
+    expected_discharge: Timestamp | UnsetType | None = UNSET
+    reason: str | UnsetType | None = UNSET
+    diagnoses: tuple[Diagnosis, ...] | UnsetType | None = UNSET
+
+
+FactsT = TypeVar("FactsT", PatientFacts, EncounterFacts)
+
+
+def overlay(known: FactsT, said: FactsT) -> FactsT:
+    """`known` with every field that `said` states (a value, or None to delete) replaced."""
+    stated = {name: value for name in said.__struct_fields__ if (value := getattr(said, name)) is not UNSET}
+    return msgspec.structs.replace(known, **stated) if stated else known
+
+
+T = TypeVar("T")
+
+
+def known(value: T | UnsetType | None) -> T | None:
+    """The value, or None where nothing was said or it was deleted."""
+    return None if value is UNSET else value

@@ -1,0 +1,67 @@
+"""Owns the keys by which patients, visits, people and organizations are known: never a bare number."""
+
+from uuid import UUID
+
+import msgspec
+
+from tocengine.model.ids import EncounterId, PatientId, derive
+
+
+class Identifier(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A value within an identifier domain (assigning authority); `type` is a code of HL7 table 0203."""
+
+    domain: str
+    value: str
+    type: str | None = None
+
+
+class PatientKey(msgspec.Struct, frozen=True, order=True):
+    """Assigning authority and medical record number; `domain` is the configured name, aliases resolved."""
+
+    domain: str
+    value: str
+
+    @property
+    def patient_id(self) -> PatientId:
+        """The stable id of the patient record with this key (before any merge)."""
+        return PatientId(derive("patient", self.domain, self.value))
+
+
+class VisitKey(msgspec.Struct, frozen=True, order=True):
+    """Assigning authority and visit number, from the one field the source profile names."""
+
+    domain: str
+    value: str
+
+    @property
+    def encounter_id(self) -> EncounterId:
+        """The stable id of the encounter with this key (before any merge)."""
+        return EncounterId(derive("encounter", self.domain, self.value))
+
+
+class Practitioner(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A person of the care team; `npi` only where it is a valid one (Luhn with prefix 80840)."""
+
+    family: str = ""
+    given: tuple[str, ...] = ()
+    suffix: str = ""
+    npi: str | None = None
+    local: Identifier | None = None
+
+    @property
+    def display(self) -> str:
+        """ "ROE, ANN" or whatever part is known."""
+        return ", ".join(part for part in (self.family, " ".join(self.given)) if part)
+
+
+class Organization(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An organization named in a message, such as a primary care practice."""
+
+    name: str = ""
+    npi: str | None = None
+    local: Identifier | None = None
+
+
+def uuid_urn(value: UUID) -> str:
+    """The ``urn:uuid:`` form used as a Bundle entry's fullUrl."""
+    return f"urn:uuid:{value}"

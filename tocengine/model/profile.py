@@ -1,0 +1,69 @@
+"""Owns the source profile: what the engine has to know about a sender to read its messages rightly, as data."""
+
+import msgspec
+
+from tocengine.model.facts import PatientClass
+from tocengine.model.ids import FacilityId, FeedName
+
+
+class UnitTraits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What is known of a unit (PV1-3.1)."""
+
+    part2: bool = False
+    sensitivity: tuple[str, ...] = ()
+    level_of_care: str = ""  # "" acute; swing-bed, hospice, rehab, ...
+    facility: str = ""
+
+
+class SendingFacility(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A hospital, as notices show it."""
+
+    id: FacilityId
+    name: str
+    npi: str | None = None
+    ccn: str | None = None
+
+
+class IdentifierDomain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An assigning authority with the other names it goes by; `system` is the URI used in FHIR."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    system: str = ""
+
+
+class SenderMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which MSH-3 and MSH-4 (first components) a feed accepts; empty accepts any."""
+
+    msh3: str = ""
+    msh4: str = ""
+
+
+class SourceProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The keys of ``[profiles.NAME]`` that are in force so far (domain: source profile keys)."""
+
+    match: SenderMatch = SenderMatch()
+    time_zone: str = "America/New_York"
+    charset_default: str = ""
+    visit_key: str = "PV1-19"
+    mrn_authority: str = ""  # "" is MSH-4.1
+    class_map: dict[str, PatientClass] = msgspec.field(default_factory=dict)
+    patient_type_map: dict[str, PatientClass] = msgspec.field(default_factory=dict)
+    disposition_map: dict[str, str] = msgspec.field(default_factory=dict)
+    nubc_dispositions: bool = True  # bare digits in PV1-36 are NUBC codes
+    location_map: dict[str, UnitTraits] = msgspec.field(default_factory=dict)
+    trust_evn2: bool = True
+    late_after_h: int = 24
+    holdback_s: int = 0
+    ack_policy: str = "accept_and_quarantine"  # or "strict"
+    test_patient_patterns: tuple[str, ...] = ("ZZTEST",)
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A feed with everything the normalizer needs to read it: its profile, facility and identifier domains."""
+
+    feed: FeedName
+    facility: SendingFacility
+    profile: SourceProfile
+    shadow: bool = False
+    domains: dict[str, IdentifierDomain] = msgspec.field(default_factory=dict)  # by name and by every alias

@@ -1,0 +1,146 @@
+"""Owns the seams: the few interfaces through which a stage reaches the next one. `app` hands them out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+import asyncpg
+import asyncpg.pool
+import msgspec
+
+from tocengine.model.audit import AuditRecord
+from tocengine.model.directory import Recipient
+from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
+from tocengine.model.event import EventRecord
+from tocengine.model.facts import Destination
+from tocengine.model.ids import FeedName, RecipientId
+from tocengine.model.message import Message, Receipt
+from tocengine.model.notice import Notice, Outcome
+from tocengine.model.work import WorkItem
+
+Transaction: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+"""A connection with an open transaction, owned by the caller."""
+Clock = Callable[[], datetime]
+"""Returns an aware UTC time. Pure modules take `now` instead."""
+
+
+class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One record of a topic. `key` is the keyed hash of the patient key; `headers` carry no PHI."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive records of one partition, read under `epoch`; applying it moves the position to `next_offset`."""
+
+    topic: str
+    partition: int
+    first_offset: int  # the position before the batch
+    next_offset: int
+    epoch: int
+    records: tuple[LogRecord, ...]
+
+
+class EventLog(Protocol):
+    """The writing side of the log."""
+
+    async def append(self, records: Sequence[LogRecord]) -> None:
+        """Returns when all records are durable, in order per key. Raises UnavailableError when that is not certain;
+        the records may then be in the log nevertheless (consumers drop repeats by id)."""
+
+    async def close(self) -> None:
+        """Flushes what is under way, bounded in time."""
+
+
+class LogConsumer(Protocol):
+    """The reading side: partitions are taken in the poll loop and positions live in PostgreSQL."""
+
+    async def poll(self, max_records: int, timeout_s: float) -> Sequence[Batch]:
+        """At most one batch per partition; empty after `timeout_s` without records. Raises UnavailableError."""
+
+    async def commit(self, transaction: Transaction, batches: Sequence[Batch]) -> None:
+        """Moves the positions inside the caller's transaction; raises PositionLostError if one is no longer ours."""
+
+    async def rewind(self) -> None:
+        """Forgets what was polled and not committed: the next poll starts at the stored positions."""
+
+    async def lag(self) -> Mapping[tuple[str, int], int]:
+        """Records not yet committed, by (topic, partition)."""
+
+    async def close(self) -> None:
+        """Gives the partitions back."""
+
+
+class Normalizer(Protocol):
+    """Turns a message into events. Pure. Raises RefusedError for what cannot be normalized."""
+
+    def normalize(self, message: Message) -> Sequence[EventRecord]:
+        """One event per patient the message is about."""
+
+
+class Intake(Protocol):
+    """The one door."""
+
+    async def accept(self, message: Message) -> Receipt:
+        """Returns once the message is durable. Raises UnavailableError when it is not: give no positive answer."""
+
+
+class DestinationResolver(Protocol):
+    """Names the directory's recipient a message's destination means, if exactly one."""
+
+    def resolve(self, feed: FeedName, destination: Destination) -> RecipientId | None:
+        """By NPI, then CCN, then exact alias. None where nobody or more than one matches."""
+
+
+class Tracker(Protocol):
+    """Folds events into encounters, inside the caller's transaction."""
+
+    async def track(
+        self, transaction: Transaction, events: Sequence[EventRecord], now: datetime
+    ) -> Sequence[TrackedEncounter]:
+        """The encounters the events touched. Repeats are dropped. Raises EventDataError for a poisonous event."""
+
+    async def store(
+        self,
+        transaction: Transaction,
+        snapshots: Sequence[Snapshot],
+        transitions: Sequence[Transition],
+    ) -> None:
+        """Keeps snapshots with their FHIR chart, transitions, and the outbox rows that publish them."""
+
+
+class AuditTrail(Protocol):
+    """Writes audit rows in the transaction of what they record."""
+
+    async def record(self, transaction: Transaction, records: Sequence[AuditRecord]) -> None:
+        """Appends; there is no other operation."""
+
+
+class WorkItems(Protocol):
+    """Opens work items in the transaction of what caused them."""
+
+    async def open(self, transaction: Transaction, items: Sequence[WorkItem]) -> None:
+        """An item whose (kind, subject) is already open changes nothing."""
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how a rendered notice is sent; secrets already resolved."""
+
+    endpoint_id: str
+    url: str
+    secrets: tuple[bytes, ...] = ()
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    timeout_s: float = 30.0
+
+
+class Channel(Protocol):
+    """One way to reach a recipient. A channel renders, sends once and says what came of it; it never retries."""
+
+    def render(self, notice: Notice, snapshot: Snapshot, fhir: bytes, recipient: Recipient, url: str) -> bytes:
+        """The body at `notice.level`; `fhir` is the snapshot's chart. The same arguments give the same bytes."""
+
+    async def send(self, address: Address, notice: Notice, body: bytes, now: datetime) -> Outcome:
+        """One attempt. Never raises for anything the network or the receiver does."""

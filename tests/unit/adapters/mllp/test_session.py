@@ -1,0 +1,74 @@
+"""The order and the bounds of one connection."""
+
+from tocengine.adapters.mllp.session import Arrival, Session
+from tocengine.formats.mllp import Broken, Frame, frame
+
+
+def _session(in_flight: int = 2, *bodies: bytes) -> Session:
+    session = Session(1000, in_flight)
+    session.receive(b"".join(map(frame, bodies)))
+    return session
+
+
+def test_answers_leave_in_the_order_the_messages_came() -> None:
+    session = _session(3, b"a", b"b", b"c")
+    assert [arrival.item for arrival in session.start()] == [Frame(b"a"), Frame(b"b"), Frame(b"c")]
+    session.answered(2, b"C")
+    session.answered(1, None)
+    assert session.to_write() == b""
+    session.answered(0, b"A")
+    assert session.to_write() == frame(b"A") + frame(b"C")
+    assert session.idle
+    assert not session.finished
+
+
+def test_messages_in_flight_are_bounded() -> None:
+    session = _session(2, b"a", b"b", b"c")
+    assert [arrival.number for arrival in session.start()] == [0, 1]
+    assert session.start() == []
+    assert not session.wants_data
+    session.answered(0, b"A")
+    assert session.to_write() == frame(b"A")
+    assert session.start() == [Arrival(2, Frame(b"c"))]
+    session.answered(1, b"B")
+    session.to_write()
+    assert session.wants_data
+
+
+def test_nothing_is_answered_from_a_message_that_was_not_stored_on() -> None:
+    session = _session(3, b"a", b"b", b"c")
+    session.start()
+    session.not_stored(1)
+    session.answered(2, b"C")
+    session.answered(0, b"A")
+    assert session.to_write() == frame(b"A")
+    assert session.finished
+    assert session.to_write() == b""
+
+
+def test_a_stopped_session_ends_when_everything_is_answered() -> None:
+    session = _session(1, b"a", b"b")
+    session.receive(b"\x0bMSH|half")
+    session.start()
+    session.stop()
+    session.end(Broken.CUT_OFF)  # adds nothing: nobody is told about the half frame
+    session.answered(0, b"A")
+    assert session.to_write() == frame(b"A")
+    assert not session.finished
+    [last] = session.start()
+    session.answered(last.number, b"B")
+    assert session.to_write() == frame(b"B")
+    assert session.finished
+
+
+def test_three_unreadable_messages_in_a_row_are_enough() -> None:
+    session = _session(1, *[b"x"] * 6)
+    for readable in (False, False, True, False, False):
+        [arrival] = session.start()
+        session.answered(arrival.number, b"R", readable=readable)
+        session.to_write()
+    assert not session.finished
+    [arrival] = session.start()
+    session.answered(arrival.number, b"R", readable=False)
+    assert session.to_write() == frame(b"R")
+    assert session.finished

@@ -1,0 +1,71 @@
+"""The chart: what messages said, accumulated."""
+
+import orjson
+
+from tests.fixtures.adt import movement, normalized
+from tocengine.formats.fhir.chart import overlay, resources_of
+from tocengine.formats.fhir.resources import Resource
+
+
+def _fhir(body: bytes) -> bytes:
+    return bytes(normalized(body).fhir)
+
+
+def _of(chart: bytes, kind: str) -> list[Resource]:
+    return [each for each in resources_of(chart).values() if each["resourceType"] == kind]
+
+
+def test_one_bundle_is_its_own_chart() -> None:
+    one = _fhir(movement("A01"))
+    assert overlay([one]) is one
+    assert orjson.loads(overlay([]))["entry"] == []
+
+
+def test_later_statements_overlay_and_silence_keeps() -> None:
+    first = _fhir(
+        movement("A01", {14: "5", 10: "MED", 17: "1234567893^PATEL^RAVI^^^^^^NPI"}, "DG1|1||R07.9^Pain^I10|||A")
+    )
+    second = _fhir(movement("A08", {36: "03"}, pid="PID|1||00777^^^STJ^MR||VOSS^LENA"))
+    chart = overlay([first, second])
+    (encounter,) = _of(chart, "Encounter")
+    assert set(encounter["hospitalization"]) == {"admitSource", "dischargeDisposition"}  # type: ignore[arg-type]
+    assert "serviceType" in encounter
+    assert len(encounter["participant"]) == 2  # type: ignore[arg-type]
+    assert len(_of(chart, "Condition")) == 1
+    (patient,) = _of(chart, "Patient")
+    assert patient["birthDate"] == "1951-03-04"
+    assert patient["name"] == [{"family": "VOSS", "given": ["LENA"]}]
+
+
+def test_repeating_segments_are_snapshots() -> None:
+    first = _fhir(movement("A01", None, "DG1|1||R07.9^Pain^I10|||A", "AL1|1||NKA"))
+    second = _fhir(movement("A08", None, "DG1|1||I50.9^Failure^I10|||F"))
+    chart = overlay([first, second])
+    (condition,) = _of(chart, "Condition")
+    assert condition["code"]["text"] == "Failure"  # type: ignore[index,call-overload]
+    assert len(_of(chart, "AllergyIntolerance")) == 1
+
+
+def test_what_was_deleted_is_gone() -> None:
+    first = _fhir(movement("A01", {14: "5", 36: "03"}))
+    second = _fhir(movement("A08"))
+    cleared = ["Patient.birthDate", "Encounter.hospitalization.dischargeDisposition", "Encounter.participant:ATND"]
+    chart = overlay([first, second], [[], cleared])
+    (patient,) = _of(chart, "Patient")
+    (encounter,) = _of(chart, "Encounter")
+    assert set(encounter["hospitalization"]) == {"admitSource"}  # type: ignore[arg-type]
+    assert patient["birthDate"] == "1951-03-04"  # said again by the second message itself
+
+
+def test_beds_left_behind_do_not_pile_up() -> None:
+    moves = [_fhir(movement("A02", {3: f"4W^{room}^A^STJ"})) for room in range(20)]
+    assert len(_of(overlay(moves), "Location")) == 1
+
+
+def test_the_fold_can_be_taken_in_steps() -> None:
+    parts = [
+        _fhir(movement("A01", {14: "5"})),
+        _fhir(movement("A02", {3: "5E^1^A"})),
+        _fhir(movement("A03", {36: "03"})),
+    ]
+    assert orjson.loads(overlay([overlay(parts[:2]), parts[2]])) == orjson.loads(overlay(parts))

@@ -1,0 +1,107 @@
+"""What a notice shows at each level and status."""
+
+import orjson
+import pytest
+
+from tests.fixtures.adt import movement, normalized
+from tests.fixtures.notices import ENGINE, SUNNYSIDE, URL, notice, snapshot
+from tocengine.formats.fhir.notification import render_notification
+from tocengine.formats.fhir.resources import Resource
+from tocengine.model.directory import Level
+from tocengine.model.encounter import EncounterState, TransitionKind, TransitionStatus
+from tocengine.model.ids import NoticeId, derive
+from tocengine.model.notice import Basis
+
+RECORD = normalized(
+    movement(
+        "A03",
+        {10: "MED", 14: "5", 36: "03", 37: "MEADOW HOUSE", 44: "20260226101500-0500", 45: "20260301153500-0500"},
+        "DG1|1||I50.9^Heart failure^I10|||F",
+        "AL1|1|DA|PCN^Penicillin^L|SV",
+        "IN1|1|MCR|0001|EVERGREEN HEALTH",
+    )
+)
+
+
+def _rendered(state: EncounterState = EncounterState.DISCHARGED, **changed: object) -> dict[str, Resource]:
+    told = notice(RECORD.summary, **changed)
+    bundle = orjson.loads(
+        render_notification(told, snapshot(RECORD.summary, state), bytes(RECORD.fhir), SUNNYSIDE, URL, ENGINE)
+    )
+    shown: dict[str, Resource] = {}
+    for each in bundle["entry"]:  # of two places the first is the destination
+        shown.setdefault(each["resource"]["resourceType"], each["resource"])
+    shown["everything"] = bundle
+    return shown
+
+
+def test_the_least_level_shows_three_names_the_event_and_its_time() -> None:
+    shown = _rendered(level=Level.COP_MIN)
+    assert set(shown) - {"everything"} == {
+        "MessageHeader",
+        "Encounter",
+        "Patient",
+        "Organization",
+        "Practitioner",
+        "Provenance",
+    }
+    assert set(shown["Patient"]) == {"resourceType", "id", "meta", "identifier", "name"}
+    assert shown["Encounter"]["period"] == {"end": "2026-03-01T15:35:00-05:00"}
+    text = str(shown)
+    for hidden in ("1951-03-04", "00777", "4W", "MEADOW", "I50", "snf", "EVERGREEN", "V900", "Penicillin"):
+        assert hidden not in text
+
+
+def test_the_standard_level_shows_no_diagnosis() -> None:
+    shown = _rendered(level=Level.STANDARD)
+    assert not {"Condition", "AllergyIntolerance"} & set(shown)
+    assert "EVERGREEN HEALTH" in str(shown)
+    assert {"birthDate", "gender", "identifier"} <= set(shown["Patient"])
+    assert {"dischargeDisposition", "destination"} == set(shown["Encounter"]["hospitalization"])  # type: ignore[arg-type]
+    assert "serviceType" not in shown["Encounter"]
+
+
+def test_a_recipient_who_is_not_the_destination_sees_it_in_the_senders_words() -> None:
+    assert "MEADOW HOUSE" in str(_rendered(basis=(Basis.PANEL,)))
+    assert "Sunnyside Rehab" in str(_rendered()["Location"])
+
+
+def test_a_cancelled_discharge_is_an_open_encounter_that_names_what_it_replaces() -> None:
+    earlier = NoticeId(derive("n", "earlier"))
+    shown = _rendered(
+        EncounterState.INPATIENT,
+        kind=TransitionKind.DISCHARGE_CANCELLED,
+        status=TransitionStatus.CANCELLED,
+        supersedes=earlier,
+    )
+    encounter = shown["Encounter"]
+    assert encounter["status"] == "in-progress"
+    assert "end" not in encounter["period"]  # type: ignore[operator]
+    assert set(encounter["hospitalization"]) == {"admitSource"}  # type: ignore[arg-type]
+    assert shown["MessageHeader"]["eventCoding"]["code"] == "notification-discharge"  # type: ignore[index,call-overload]
+    assert str(earlier) in str(shown["MessageHeader"]["extension"])
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [(EncounterState.CANCELLED, "cancelled"), (EncounterState.ED, "in-progress")]
+)
+def test_a_cancelled_admission_shows_what_is_left(state: EncounterState, status: str) -> None:
+    shown = _rendered(
+        state,
+        kind=TransitionKind.ADMIT_CANCELLED,
+        fact_kind=TransitionKind.INPATIENT_ADMIT,
+        status=TransitionStatus.CANCELLED,
+    )
+    assert shown["Encounter"]["status"] == status
+
+
+def test_a_retraction_shows_the_least_and_says_error() -> None:
+    shown = _rendered(status=TransitionStatus.RETRACTED, level=Level.FULL)
+    assert shown["Encounter"]["status"] == "entered-in-error"
+    assert "MEADOW" not in str(shown)
+    assert "1951" not in str(shown)
+
+
+def test_the_same_arguments_give_the_same_bytes() -> None:
+    arguments = (notice(RECORD.summary), snapshot(RECORD.summary), bytes(RECORD.fhir), SUNNYSIDE, URL, ENGINE)
+    assert render_notification(*arguments) == render_notification(*arguments)

@@ -1,0 +1,120 @@
+"""Owns the one door: what comes in is normalized and durable in the event log before anybody is told that it was taken.
+
+Nothing received is dropped: what cannot be normalized is appended to the quarantine topic with its reason.
+"""
+
+from collections.abc import Collection
+from functools import lru_cache
+
+import msgspec
+import structlog
+
+from tocengine.errors import RefusedError
+from tocengine.model.event import EventRecord
+from tocengine.model.ids import FeedName
+from tocengine.model.message import ContentType, Disposition, Message, Problem, Receipt
+from tocengine.ports import EventLog, LogRecord, Normalizer, RecordBuilder
+from tocengine.telemetry import Metrics, origin_of
+
+_log = structlog.get_logger()
+_ANSWER_TO = {"AA": 0, "AE": 1, "AR": 2}  # where an ack code's counterpart is in `Message.answers`
+
+
+class Intake:
+    """Implements `ports.Intake`. Keeps no state between messages, so that any number of them can run.
+
+    `strict` are the feeds that want content errors answered negatively (``ack_policy = "strict"``); others get a
+    positive answer and the message waits in quarantine, because many senders block on a negative one.
+    """
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        normalizer: Normalizer,
+        records: RecordBuilder,
+        metrics: Metrics,
+        strict: Collection[FeedName] = (),
+    ) -> None:
+        self._event_log = event_log
+        self._normalizer = normalizer
+        self._records = records
+        self._metrics = metrics
+        self._strict = frozenset(strict)
+        self._received = lru_cache(maxsize=1024)(metrics.received.labels)
+        self._last_received = lru_cache(maxsize=1024)(metrics.last_received.labels)
+
+    async def accept(self, message: Message) -> Receipt:
+        """Returns once raw message and events, or message and reason, are durable. Raises UnavailableError."""
+        self._count(message)
+        try:
+            normalized = self._normalizer.normalize(message)
+        except RefusedError as error:
+            if self._takes_anyway(message, error):
+                return await self._quarantine(message, error.problem)
+            return await self._store_refused(message, error)
+        except Exception as error:  # a defect of ours must neither lose the message nor block its sender
+            _log.error("normalize_failed", feed=message.feed, message_id=message.message_id, **origin_of(error))
+            problem = Problem(
+                reason="internal", text=f"The engine failed to read it: {type(error).__name__}", code="207"
+            )
+            return await self._quarantine(message, problem)
+        answered = message.answers[0]
+        events = [_told(each, answered) for each in normalized]
+        await self._event_log.append([self._records.message(message), *self._records.events(message, events)])
+        return Receipt(message_id=message.message_id, disposition=Disposition.ACCEPTED, answered=answered)
+
+    async def refuse(self, message: Message, error: RefusedError) -> Receipt:
+        """Keeps what an adapter refuses by itself. Raises UnavailableError where it could not be kept."""
+        self._count(message)
+        return await self._store_refused(message, error)
+
+    def _takes_anyway(self, message: Message, error: RefusedError) -> bool:
+        return message.content_type is ContentType.HL7V2 and error.ack_code == "AE" and message.feed not in self._strict
+
+    async def _quarantine(self, message: Message, problem: Problem) -> Receipt:
+        """Taken over from the sender: kept among the messages too, for the day they are normalized anew."""
+        answered = message.answers[0]
+        set_aside = self._records.quarantined(message, problem, answered)
+        await self._append_problem(message, problem, [self._records.message(message), set_aside])
+        return Receipt(
+            message_id=message.message_id,
+            disposition=Disposition.QUARANTINED,
+            problem=problem,
+            answered=answered,
+        )
+
+    async def _store_refused(self, message: Message, error: RefusedError) -> Receipt:
+        answered = message.answers[_ANSWER_TO.get(error.ack_code, 1)]
+        if message.content_type is ContentType.FHIR:
+            answered = str(error.http_status)
+        refused = self._records.quarantined(message, error.problem, answered)
+        await self._append_problem(message, error.problem, [refused])
+        return Receipt(
+            message_id=message.message_id,
+            disposition=Disposition.REFUSED,
+            problem=error.problem,
+            answered=answered,
+        )
+
+    async def _append_problem(self, message: Message, problem: Problem, records: list[LogRecord]) -> None:
+        await self._event_log.append(records)
+        self._metrics.quarantined.labels(message.feed, problem.stage, problem.reason).inc()
+        _log.warning(
+            "message_set_aside",
+            feed=message.feed,
+            message_id=message.message_id,
+            stage=problem.stage,
+            reason=problem.reason,
+            location=problem.location,
+        )
+
+    def _count(self, message: Message) -> None:
+        self._received(message.feed).inc()
+        self._last_received(message.feed).set(message.received_at.timestamp())
+
+
+def _told(record: EventRecord, answered: str) -> EventRecord:
+    """The event with the answer its sender gets, which the normalizer cannot know."""
+    if record.summary.answered == answered:
+        return record
+    return EventRecord(summary=msgspec.structs.replace(record.summary, answered=answered), fhir=record.fhir)

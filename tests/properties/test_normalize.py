@@ -1,0 +1,112 @@
+"""Normalizing whatever parses: only RefusedError, the same twice, and nothing empty or deleted in any FHIR value."""
+
+from collections.abc import Iterator
+
+import msgspec
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fixtures.adt import received, source
+from tocengine.errors import RefusedError
+from tocengine.formats.fhir.checks import check_bundle
+from tocengine.formats.fhir.schema import validator
+from tocengine.model.message import Problem
+from tocengine.normalize.normalizer import HL7v2Normalizer
+
+NORMALIZER = HL7v2Normalizer(source())
+SCHEMA = validator()
+ENCODER = msgspec.json.Encoder()
+
+values = st.one_of(
+    st.sampled_from(
+        [
+            "",
+            '""',
+            " ",
+            "E",
+            "I",
+            "03",
+            "3",
+            "30",
+            "999",
+            "HHS",
+            "20260301",
+            "20260308023000",
+            "20261101013000",
+            "1234567893",
+            "9999999999",
+            "NPI",
+            "MR",
+            "SS",
+            "A & B",
+            "\\F\\",
+            "\\X00\\",
+            "\\X2222\\",
+            ' ""',
+            "UNKNOWN",
+        ]
+    ),
+    st.text(st.characters(codec="utf-8", exclude_characters="|\r\n"), max_size=8),
+)
+components = st.lists(values, min_size=1, max_size=10).map("^".join)
+fields = st.lists(components, min_size=1, max_size=2).map("~".join)
+
+
+def _segment(name: str, size: int) -> st.SearchStrategy[str]:
+    return st.lists(fields, max_size=size).map(lambda found: "|".join([name, *found]))
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    """ADT messages with a patient and a visit, and anything in all other fields."""
+    trigger = draw(
+        st.sampled_from(["A01", "A03", "A04", "A06", "A08", "A11", "A13", "A17", "A28", "A31", "A40", "A99"])
+    )
+    pid = draw(_segment("PID", 30)).split("|")
+    pid += [""] * (4 - len(pid))
+    pid[3] = draw(st.sampled_from(["77^^^STJ^MR", pid[3]]))
+    pv1 = draw(_segment("PV1", 50)).split("|")
+    pv1 += [""] * (20 - len(pv1))
+    pv1[19] = draw(st.sampled_from(["V1^^^STJ", pv1[19]]))
+    others = [
+        draw(_segment(name, 25))
+        for name in draw(
+            st.lists(st.sampled_from(["PD1", "PV2", "ROL", "DG1", "AL1", "IN1", "NK1", "MRG", "ZZZ"]), max_size=5)
+        )
+    ]
+    head = f"MSH|^~\\&|A|STJ|C|D|{draw(values)}||ADT^{trigger}|1|P|2.5.1"
+    return "\r".join([head, draw(_segment("EVN", 7)), "|".join(pid), "|".join(pv1), *others, ""]).encode()
+
+
+def _strings(value: object) -> Iterator[object]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)
+    else:
+        yield value
+
+
+def assert_names_a_place(problem: Problem) -> None:
+    assert problem.reason
+    assert problem.location
+
+
+@given(messages())
+def test_anything_that_parses_is_normalized_or_refused_and_comes_out_valid(body: bytes) -> None:
+    message = received(body)
+    try:
+        records = NORMALIZER.normalize(message)
+    except RefusedError as error:
+        assert_names_a_place(error.problem)
+        return
+    again = NORMALIZER.normalize(message)
+    assert [ENCODER.encode(each) for each in records] == [ENCODER.encode(each) for each in again]
+    for record in records:
+        bundle = orjson.loads(bytes(record.fhir))
+        assert all(value is not None and value not in ("", '""') for value in _strings(bundle))
+        assert check_bundle(bundle) == []
+        assert [error.message for error in SCHEMA.iter_errors(bundle)] == []

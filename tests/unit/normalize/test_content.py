@@ -1,0 +1,127 @@
+"""DG1, AL1, IN1, NK1, MRG, several patients: what is exchanged beside patient and visit."""
+
+import orjson
+import pytest
+
+from tests.fixtures.adt import EVN, PID, adt, encounter_facts, event, movement, normalized, pv1, received, source
+from tocengine.errors import ContentError
+from tocengine.formats.fhir.resources import Resource
+from tocengine.model.event import Merge
+from tocengine.model.identity import PatientKey
+from tocengine.normalize.normalizer import HL7v2Normalizer
+
+
+def _resources(body: bytes, kind: str) -> list[Resource]:
+    entries = orjson.loads(bytes(normalized(body).fhir))["entry"]
+    return [each["resource"] for each in entries if each["resource"]["resourceType"] == kind]
+
+
+def test_diagnoses_get_role_certainty_and_their_dot() -> None:
+    body = movement(
+        "A08",
+        None,
+        "DG1|1||I509^Heart failure^I10|||F|||||||||1",
+        "DG1|2||R07.9^Chest pain^I10|||A",
+        "DG1|3||^Fall||20260226|W",
+        "DG1|4||I509^Heart failure^I10|||F",
+    )
+    found = encounter_facts(body).diagnoses
+    assert found
+    assert [(each.code, each.text, each.type) for each in found] == [
+        ("I50.9", "Heart failure", "F"),
+        ("R07.9", "Chest pain", "A"),
+        ("", "Fall", "W"),
+    ]
+    listed = _resources(body, "Encounter")[0]["diagnosis"]
+    assert isinstance(listed, list)
+    codes = [each.get("use", {}).get("coding", [{}])[0].get("code") for each in listed]  # type: ignore[union-attr,index]
+    assert codes == ["DD", "AD", None]
+    assert listed[0]["rank"] == 1  # type: ignore[index,call-overload]
+    conditions = _resources(body, "Condition")
+    assert [each["verificationStatus"]["coding"][0]["code"] for each in conditions] == [  # type: ignore[index,call-overload]
+        "confirmed",
+        "provisional",
+        "provisional",
+    ]
+    assert conditions[2]["onsetDateTime"] == "2026-02-26"
+
+
+def test_allergies() -> None:
+    body = movement("A08", None, "AL1|1|DA|PCN^Penicillin^L|SV|Rash~Hives", "AL1|2||NKA", "AL1|3|FA|^Peanut|MO")
+    first, none, third = _resources(body, "AllergyIntolerance")
+    assert (first["type"], first["category"], first["criticality"]) == ("allergy", ["medication"], "high")
+    assert len(first["reaction"]) == 2  # type: ignore[arg-type]
+    assert none["code"]["coding"][0]["code"] == "716186003"  # type: ignore[index,call-overload]
+    assert "type" not in none
+    assert "criticality" not in third
+    assert third["code"] == {"text": "Peanut"}
+
+
+def test_coverage_needs_a_payer() -> None:
+    body = movement("A01", None, "IN1|1|MCR^Plan A|0001|EVERGREEN HEALTH||||G7||||20250101", "IN1|2|X")
+    (coverage,) = _resources(body, "Coverage")
+    assert coverage["period"] == {"start": "2025-01-01"}
+    assert "EVERGREEN HEALTH" in [each["name"] for each in _resources(body, "Organization")]
+    assert "payer_missing:IN1-4" in event(body).flags
+
+
+def test_relatives_and_organizations() -> None:
+    body = movement("A01", None, "NK1|1|VOSS^PETER|SPO^Spouse||^PRN^PH^^1^315^5550199", "NK1|2|SUNRISE LLC|EMR")
+    (related,) = _resources(body, "RelatedPerson")
+    assert related["relationship"] == [
+        {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "SPS"}]}
+    ]
+    contacts = _resources(body, "Patient")[0]["contact"]
+    assert isinstance(contacts, list)
+    assert len(contacts) == 1
+
+
+def test_the_same_things_have_the_same_ids_in_every_message() -> None:
+    first, second = (
+        {
+            each["resource"]["resourceType"]: each["resource"]["id"]
+            for each in orjson.loads(bytes(normalized(body).fhir))["entry"]
+        }
+        for body in (movement("A01"), movement("A03", {36: "03"}))
+    )
+    assert first == second
+
+
+def test_a_merge_names_both_sides() -> None:
+    body = adt("A40", EVN, "PID|1||7770^^^STJ^MR", "MRG|5551^^^STJ^MR~9^^^^SS")
+    told = event(body)
+    assert told.merges == (Merge(prior=PatientKey("STJ", "5551"), surviving=PatientKey("STJ", "7770")),)
+    assert told.patient == PatientKey("STJ", "7770")
+    assert told.visit is None
+
+
+@pytest.mark.parametrize("trigger", ["A18", "A30", "A34", "A36", "A39", "A40"])
+def test_the_older_merges_are_merges(trigger: str) -> None:
+    assert event(adt(trigger, EVN, "PID|1||7770^^^STJ^MR", "MRG|5551^^^STJ^MR")).merges
+
+
+@pytest.mark.parametrize(
+    ("segments", "location"),
+    [(("PID|1||7770^^^STJ^MR",), "MRG^1^1"), (("PID|1||7770^^^STJ^MR", "MRG|"), "MRG^1^1"), (("MRG|5551",), "PID^1^3")],
+)
+def test_a_merge_with_one_side_is_refused(segments: tuple[str, ...], location: str) -> None:
+    with pytest.raises(ContentError) as refused:
+        event(adt("A40", EVN, *segments))
+    assert refused.value.problem.location == location
+
+
+def test_a_merge_into_itself_says_nothing() -> None:
+    assert event(adt("A40", EVN, "PID|1||7770^^^STJ^MR", "MRG|7770^^^STJ^MR")).merges == ()
+
+
+def test_a_merge_message_may_repeat_its_groups() -> None:
+    body = adt("A40", EVN, "PID|1||1^^^STJ^MR", "MRG|2^^^STJ^MR", "PID|2||3^^^STJ^MR", "MRG|4^^^STJ^MR")
+    records = HL7v2Normalizer(source()).normalize(received(body))
+    assert [(each.summary.part, each.summary.merges[0].prior.value) for each in records] == [(0, "2"), (1, "4")]
+
+
+def test_a_swap_gives_an_event_per_patient() -> None:
+    body = adt("A17", EVN, PID, pv1(), "PID|2||888^^^STJ^MR", pv1({19: "V901"}))
+    records = HL7v2Normalizer(source()).normalize(received(body))
+    assert [each.summary.visit and each.summary.visit.value for each in records] == ["V900", "V901"]
+    assert not records[0].summary.handled

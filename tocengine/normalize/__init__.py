@@ -1,0 +1,1 @@
+"""Messages to canonical events: rules say which field goes where, tables what each code means. Pure."""

@@ -1,0 +1,224 @@
+"""Owns the code translations: the tables of `tables/*.toml`, checked when loaded, with a feed's local maps on top.
+
+A code without a row is never guessed: the rule keeps it as sent and raises ``unmapped:FIELD``.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from importlib.resources import files
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from tocengine.formats.fhir.resources import (
+    ADMIT_SOURCE,
+    DIAGNOSIS_ROLE,
+    NUBC_DISPOSITION,
+    SERVICE_TYPE,
+    TERMINOLOGY,
+    Resource,
+    coding,
+    concept,
+)
+from tocengine.model.facts import CareSetting, PatientClass
+from tocengine.model.profile import SourceProfile
+
+RowT = TypeVar("RowT")
+NUBC_ORIGIN = "https://www.nubc.org/CodeSystem/PointOfOrigin"
+
+
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the rows of tables that have more than one column."""
+
+
+class Trigger(Row, frozen=True):
+    """A row of `trigger.toml`."""
+
+    kind: str
+    effective: str = ""
+    status: str = "unknown"
+
+
+class IdentifierType(Row, frozen=True):
+    """A row of `identifier_type.toml`."""
+
+    rank: int
+    keep: bool = True
+
+
+class DispositionRow(Row, frozen=True):
+    """A row of `disposition.toml`."""
+
+    label: str
+    setting: CareSetting
+    fhir: str | None = None
+    planned_readmission: bool = False
+    retired: bool = False
+
+
+class AdmitSourceRow(Row, frozen=True):
+    """A row of `admit_source.toml`."""
+
+    label: str
+    fhir: str | None = None
+    display: str = ""
+
+
+class ServiceRow(Row, frozen=True):
+    """A row of `service.toml`."""
+
+    hl7: bool = False
+    code: str | None = None
+    display: str = ""
+
+
+class DiagnosisType(Row, frozen=True):
+    """A row of `diagnosis.toml`."""
+
+    verification: str
+    role: str | None = None
+
+
+class AllergyType(Row, frozen=True):
+    """A row of `allergy.toml`."""
+
+    type: str | None = None
+    category: str | None = None
+
+
+class AllergySeverity(Row, frozen=True):
+    """A row of `allergy.toml`."""
+
+    criticality: str | None = None
+    severity: str | None = None
+
+
+class Codes(msgspec.Struct, frozen=True):
+    """Every table, ready to look up. One instance serves all messages of a feed."""
+
+    triggers: Mapping[str, Trigger]
+    classes: Mapping[str, PatientClass]
+    patient_types: Mapping[str, PatientClass]
+    sexes: Mapping[str, str]
+    identifier_types: Mapping[str, IdentifierType]
+    name_uses: Mapping[str, str]
+    telecom_uses: Mapping[str, str]
+    telecom_systems: Mapping[str, str]
+    telecom_uses_by_equipment: Mapping[str, str]
+    address_uses: Mapping[str, str]
+    address_types: Mapping[str, str]
+    dispositions: Mapping[str, DispositionRow]
+    local_dispositions: Mapping[str, str]
+    admit_sources: Mapping[str, Resource]
+    services: Mapping[str, Resource]
+    diagnosis_types: Mapping[str, DiagnosisType]
+    diagnosis_roles: Mapping[str, Resource]
+    code_systems: Mapping[str, str]
+    allergy_types: Mapping[str, AllergyType]
+    allergy_severities: Mapping[str, AllergySeverity]
+    no_allergies: Mapping[str, str]
+    relationships: Mapping[str, Resource]
+    organizations: Mapping[str, bool]
+    subscribers: Mapping[str, str]
+    placeholder_numbers: Mapping[str, bool]
+    placeholder_names: Mapping[str, bool]
+
+
+class Wrap(Protocol):
+    """Puts something around each table; `explain` notes what was looked up."""
+
+    def __call__(self, table: str, rows: Mapping[str, RowT]) -> Mapping[str, RowT]:
+        """The table to look up in."""
+
+
+def plain(table: str, rows: Mapping[str, RowT]) -> Mapping[str, RowT]:
+    """The table as it is."""
+    return rows
+
+
+@lru_cache(maxsize=32)
+def _table(name: str) -> Mapping[str, object]:
+    content: Mapping[str, object] = tomllib.loads(
+        files(__package__).joinpath("tables", f"{name}.toml").read_text("utf-8")
+    )
+    return content
+
+
+def _rows(name: str, row: type[RowT], part: str = "") -> dict[str, RowT]:
+    content = _table(name)
+    return msgspec.convert(content[part] if part else content, dict[str, row])  # type: ignore[valid-type]
+
+
+def _text(name: str, part: str = "") -> dict[str, str]:
+    return _rows(name, str, part)
+
+
+def _flags(name: str, part: str) -> dict[str, bool]:
+    return _rows(name, bool, part)
+
+
+def _each(rows: Mapping[str, RowT], build: Callable[[str, RowT], Resource]) -> dict[str, Resource]:
+    return {code: build(code, row) for code, row in rows.items()}
+
+
+def codes_for(profile: SourceProfile, wrap: Wrap = plain) -> Codes:
+    """The tables with the local maps of `profile`. Raises msgspec.ValidationError for a table that is wrong."""
+    roles = {row.role for row in _rows("diagnosis", DiagnosisType, "type").values() if row.role}
+    return Codes(
+        triggers=wrap("trigger", _rows("trigger", Trigger)),
+        classes=wrap("class", {**_rows("class", PatientClass), **profile.class_map}),
+        patient_types=wrap("patient_type_map", profile.patient_type_map),
+        sexes=wrap("sex", _text("sex")),
+        identifier_types=wrap("identifier_type", _rows("identifier_type", IdentifierType)),
+        name_uses=wrap("name_use", _text("name_use")),
+        telecom_uses=wrap("telecom.use", _text("telecom", "use")),
+        telecom_systems=wrap("telecom.system", _text("telecom", "system")),
+        telecom_uses_by_equipment=wrap("telecom.use_by_equipment", _text("telecom", "use_by_equipment")),
+        address_uses=wrap("address.use", _text("address", "use")),
+        address_types=wrap("address.type", _text("address", "type")),
+        dispositions=wrap("disposition", _rows("disposition", DispositionRow)),
+        local_dispositions=wrap("disposition_map", profile.disposition_map),
+        admit_sources=wrap("admit_source", _each(_rows("admit_source", AdmitSourceRow), _admit_source)),
+        services=wrap("service", _each(_rows("service", ServiceRow), _service)),
+        diagnosis_types=wrap("diagnosis.type", _rows("diagnosis", DiagnosisType, "type")),
+        diagnosis_roles={code: concept(coding(DIAGNOSIS_ROLE, code)) for code in roles},
+        code_systems=wrap("diagnosis.system", _text("diagnosis", "system")),
+        allergy_types=wrap("allergy.type", _rows("allergy", AllergyType, "type")),
+        allergy_severities=wrap("allergy.severity", _rows("allergy", AllergySeverity, "severity")),
+        no_allergies=wrap("allergy.none", _text("allergy", "none")),
+        relationships=wrap("relationship", _relationships()),
+        organizations=wrap("relationship.organization", _flags("relationship", "organization")),
+        subscribers=wrap("relationship.subscriber", _text("relationship", "subscriber")),
+        placeholder_numbers=wrap("placeholder.number", _flags("placeholder", "number")),
+        placeholder_names=wrap("placeholder.name", _flags("placeholder", "name")),
+    )
+
+
+def _admit_source(code: str, row: AdmitSourceRow) -> Resource:
+    sent = coding(TERMINOLOGY + "v2-0023" if code.isdigit() else NUBC_ORIGIN, code)
+    return concept(coding(ADMIT_SOURCE, row.fhir, row.display), sent) if row.fhir else concept(sent)
+
+
+def _service(code: str, row: ServiceRow) -> Resource:
+    sent = coding(TERMINOLOGY + "v2-0069", code)
+    return concept(coding(SERVICE_TYPE, row.code, row.display), sent) if row.code else concept(sent)
+
+
+def _relationships() -> dict[str, Resource]:
+    roles = _rows("relationship", str, "role")
+    return {
+        **{code: concept(coding(TERMINOLOGY + "v3-RoleCode", role)) for code, role in roles.items()},
+        **{code: concept(coding(TERMINOLOGY + "v2-0063", code)) for code in _rows("relationship", str, "hl7")},
+    }
+
+
+def nubc(raw: str) -> str | None:
+    """A NUBC code as two digits, from ``3``, ``03`` or ``003``; None for anything that is no number."""
+    if not (raw.isascii() and raw.isdigit()):
+        return None
+    number = raw.lstrip("0").rjust(2, "0")
+    return number if len(number) == 2 else None
+
+
+__all__ = ["NUBC_DISPOSITION", "Codes", "Wrap", "codes_for", "nubc", "plain"]

@@ -1,0 +1,96 @@
+"""Owns what a FHIR Patient says: the key it is known by, its names and demographics, and its primary care."""
+
+from msgspec import UNSET
+
+from tocengine.formats.fhir.resources import Resource
+from tocengine.model.facts import Address, PatientFacts
+from tocengine.model.identity import Identifier, Organization, PatientKey, Practitioner
+from tocengine.normalize.codes import Codes, IdentifierType
+from tocengine.normalize.fhir_values import (
+    SSN,
+    Reader,
+    SentIdentifier,
+    identifiers_of,
+    names_of,
+    objects,
+    text_of,
+    texts,
+)
+
+_SEXES = frozenset({"male", "female", "other", "unknown"})
+
+
+def read_patient(reader: Reader) -> tuple[PatientKey | None, PatientFacts]:
+    """The patient's key, None without a usable identifier, and the facts. What is absent is not stated."""
+    patient = reader.notification.patient
+    sent = [number for number in identifiers_of(patient) if is_kept(number, reader.codes)]
+    identifiers = tuple(reader.identifier(number) for number in sent if number.system)
+    names = tuple(names_of(patient))
+    sex = text_of(patient, "gender")
+    deceased_at = reader.time(patient.get("deceasedDateTime"))
+    deceased = True if deceased_at else patient.get("deceasedBoolean")
+    phones = tuple(
+        number
+        for item in objects(patient.get("telecom"))
+        if item.get("system") == "phone" and (number := text_of(item, "value"))
+    )
+    pcp, practices = _primary_care(patient, reader)
+    return _key(sent, reader), PatientFacts(
+        identifiers=identifiers or UNSET,
+        names=names or UNSET,
+        birth_date=text_of(patient, "birthDate") or UNSET,
+        sex=sex if sex in _SEXES else UNSET,
+        deceased=deceased if isinstance(deceased, bool) else UNSET,
+        deceased_at=deceased_at or UNSET,
+        phones=phones or UNSET,
+        address=_address(patient) or UNSET,
+        pcp=pcp or UNSET,
+        pcp_practices=practices or UNSET,
+    )
+
+
+def identifier_row(kind: str, codes: Codes) -> IdentifierType:
+    """What an identifier of this type (HL7 table 0203) is to the engine; rank 0 names no patient record."""
+    return codes.identifier_types.get(kind) or codes.identifier_types["*"]
+
+
+def is_kept(number: SentIdentifier, codes: Codes) -> bool:
+    """False for social security and account numbers: never stored, never shown."""
+    return number.system not in SSN and identifier_row(number.type, codes).keep
+
+
+def _key(sent: list[SentIdentifier], reader: Reader) -> PatientKey | None:
+    """The medical record number of a configured domain, else the best of the patient numbers that say their system."""
+    usable = [number for number in sent if number.system and identifier_row(number.type, reader.codes).rank]
+    usable.sort(key=lambda number: identifier_row(number.type, reader.codes).rank)
+    records = [number for number in usable if number.type in ("MR", "") and reader.domain(number.system)]
+    records.sort(key=lambda number: number.type != "MR")
+    chosen = next(iter(records + usable), None)
+    if chosen is None:
+        return None
+    known: Identifier = reader.identifier(chosen)
+    return PatientKey(known.domain, known.value)
+
+
+def _address(patient: Resource) -> Address | None:
+    addresses = [item for item in objects(patient.get("address")) if item.get("use") != "old"]
+    if not addresses:
+        return None
+    first = addresses[0]
+    return Address(
+        lines=tuple(line for line in texts(first.get("line")) if line),
+        city=text_of(first, "city"),
+        state=text_of(first, "state"),
+        postal_code=text_of(first, "postalCode"),
+    )
+
+
+def _primary_care(patient: Resource, reader: Reader) -> tuple[tuple[Practitioner, ...], tuple[Organization, ...]]:
+    people: list[Practitioner] = []
+    practices: list[Organization] = []
+    for reference in objects(patient.get("generalPractitioner")):
+        if practice := reader.organization(reference):
+            practices.append(practice)
+        elif person := reader.practitioner(reference):
+            people.append(person)
+    return tuple(people), tuple(practices)

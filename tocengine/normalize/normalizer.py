@@ -1,0 +1,167 @@
+"""Owns the order of the rules: one HL7 v2 ADT message in, one canonical event per patient out. Pure.
+
+The trigger's row (`tables/trigger.toml`) says what a message is about, and so which rules run; a rule for another
+segment is a function in `rules/` and a row of `CONTENT`. What cannot be normalized is refused with its place.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from tocengine.errors import ConfigurationError
+from tocengine.formats.fhir import facts as fhir
+from tocengine.formats.fhir.ids import encounter_id
+from tocengine.formats.fhir.resources import Resource
+from tocengine.formats.hl7v2.datatypes import HD
+from tocengine.formats.hl7v2.parser import HL7Message, Segment, parse
+from tocengine.formats.hl7v2.time import zone
+from tocengine.model.event import Event, EventRecord, Merge
+from tocengine.model.facts import EncounterFacts, PatientFacts
+from tocengine.model.identity import Identifier, Practitioner
+from tocengine.model.message import ContentType, Message
+from tocengine.model.profile import Source
+from tocengine.normalize.codes import Codes, Wrap, codes_for, plain
+from tocengine.normalize.output import bundle
+from tocengine.normalize.reading import Reading, refuse
+from tocengine.normalize.rules import (
+    allergies,
+    contacts,
+    coverage,
+    diagnoses,
+    encounter,
+    header,
+    merge,
+    patient,
+)
+
+CONTENT: Sequence[tuple[str, Callable[[Reading], None]]] = (
+    ("AL1", allergies.read),
+    ("IN1", coverage.read),
+    ("NK1", contacts.read),
+)
+"""Segments that are only exchanged, not routed on, and the rule that reads each."""
+_SHARED = ("MSH", "EVN", "SFT", "UAC")
+
+
+class HL7v2Normalizer:
+    """Normalizes the messages of one feed. Holds tables, and people it has read before; the same message gives the
+    same events whatever came between."""
+
+    def __init__(self, source: Source, wrap: Wrap = plain) -> None:
+        """Raises ConfigurationError for an unknown time zone or visit key field."""
+        self.source = source
+        self.codes: Codes = codes_for(source.profile, wrap)
+        self.zone = zone(source.profile.time_zone)
+        self._people: dict[tuple[str, str], Practitioner] | None = {} if wrap is plain else None  # lookups are watched
+        self._visit_key = _visit_key_field(source.profile.visit_key)
+        self._facility: Resource = fhir.sending_facility(source.facility)
+
+    def normalize(self, message: Message) -> Sequence[EventRecord]:
+        """One event per patient the message is about.
+
+        Raises RefusedError: SyntaxRefusedError for bytes that are no HL7 v2, UnsupportedError for another message
+        type, ContentError for a movement without patient or visit and a merge without its two sides.
+        """
+        hl7 = parse(message.body, self.source.profile.charset_default)
+        groups = _patient_groups(hl7)
+        if groups is None:
+            return (self._one(message, hl7, None, 0),)
+        return tuple(self._one(message, hl7, group, part) for part, group in enumerate(groups))
+
+    def _one(
+        self, message: Message, hl7: HL7Message, group: Mapping[str, list[Segment]] | None, part: int
+    ) -> EventRecord:
+        reading = Reading(message, hl7, self.source, self.codes, self.zone, group, self._people)
+        msh, evn = reading.segment("MSH"), reading.segment("EVN")
+        reading.sender = HD.read(msh[4]).namespace
+        reading.trigger, flags = header.read_trigger(msh, evn)
+        for flag in flags:
+            reading.flag(flag)
+        reading.row = self.codes.triggers.get(reading.trigger)
+        recorded = header.read_recorded(reading, msh, evn)
+        known = self._identify(reading, part)
+        merges, patient_facts, encounter_facts = self._content(reading, known)
+        effective = header.read_effective(reading, evn)
+        summary = Event(
+            message_id=message.message_id,
+            part=part,
+            feed=message.feed,
+            facility=message.facility,
+            content_type=ContentType.HL7V2,
+            trigger=reading.trigger,
+            control_id=message.control_id,
+            message_day=header.message_day(reading),
+            received_at=message.received_at,
+            recorded=recorded,
+            effective=effective,
+            sequence=header.read_sequence(msh),
+            processing=header.read_processing(reading, msh),
+            shadow=self.source.shadow,
+            handled=reading.row is not None,
+            patient=reading.patient_key,
+            visit=reading.visit,
+            merges=merges,
+            patient_facts=patient_facts,
+            encounter_facts=encounter_facts,
+            cleared=tuple(reading.cleared),
+            flags=tuple(reading.flags),
+        )
+        return EventRecord(summary=summary, fhir=msgspec.Raw(bundle(reading)))
+
+    def _identify(self, reading: Reading, part: int) -> tuple[Identifier, ...]:
+        """Sets the keys of patient and visit. Raises ContentError for a movement that lacks one of them."""
+        known = patient.read_key(reading, reading.segment("PID"))
+        name, number = self._visit_key
+        reading.visit = reading.visit_key(reading.segment(name)[number])
+        if reading.visit is not None:
+            reading.encounter_id = encounter_id(reading.visit)
+        row = reading.row
+        if row is None:
+            return known
+        if reading.patient_key is None:
+            raise refuse("patient_id_missing", "No medical record number identifies the patient", f"PID^{part + 1}^3")
+        if row.kind == "movement" and reading.visit is None:
+            raise refuse("visit_key_missing", "A movement names no visit", f"{name}^{part + 1}^{number}")
+        return known
+
+    def _content(
+        self, reading: Reading, known: tuple[Identifier, ...]
+    ) -> tuple[tuple[Merge, ...], PatientFacts | UnsetType, EncounterFacts | UnsetType]:
+        row = reading.row
+        if row is None:
+            return (), UNSET, UNSET
+        merges = merge.read(reading) if row.kind == "merge" else ()
+        patient_facts = patient.read(reading, reading.segment("PID"), known)
+        encounter_facts: EncounterFacts | UnsetType = UNSET
+        if reading.visit is not None and row.kind != "merge":
+            reading.add(self._facility)
+            encounter_facts = encounter.read(reading, reading.segment("PV1"), reading.segment("PID"))
+            found = diagnoses.read(reading)
+            if found is not UNSET:
+                encounter_facts = msgspec.structs.replace(encounter_facts, diagnoses=found)
+        for name, rule in CONTENT:
+            if reading.segments(name):
+                rule(reading)
+        return merges, patient_facts, encounter_facts
+
+
+def _visit_key_field(path: str) -> tuple[str, int]:
+    name, _, number = path.partition("-")
+    if path not in ("PV1-19", "PV1-50", "PID-18"):
+        raise ConfigurationError(f"visit_key {path!r}", hint="PV1-19, PV1-50 or PID-18")
+    return name, int(number)
+
+
+def _patient_groups(hl7: HL7Message) -> list[dict[str, list[Segment]]] | None:
+    """The segments of each patient where a message has several (A17, A40); None where it has one."""
+    if len(hl7.segments("PID")) < 2:
+        return None
+    groups: list[dict[str, list[Segment]]] = []
+    shared = {name: hl7.segments(name) for name in _SHARED}
+    for segment in hl7:
+        if segment.name == "PID":
+            groups.append({name: list(found) for name, found in shared.items()})
+        if groups and segment.name not in _SHARED:
+            groups[-1].setdefault(segment.name, []).append(segment)
+    return groups

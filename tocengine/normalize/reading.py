@@ -1,0 +1,200 @@
+"""Owns the context in which rules read one message: its segments, feed, codes, and what they found so far.
+
+A rule reads fields through it, adds resources, and raises flags; it holds no decision of its own except how a
+field that is absent, deleted or unreadable is told apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from msgspec import UNSET, UnsetType
+
+from tocengine.errors import ContentError
+from tocengine.formats.fhir.ids import facility_id
+from tocengine.formats.fhir.resources import Resource, concept, local_system, reference
+from tocengine.formats.fhir.resources import coding as fhir_coding
+from tocengine.formats.hl7v2.datatypes import CX, HD
+from tocengine.formats.hl7v2.encoding import STANDARD
+from tocengine.formats.hl7v2.parser import NULL, Field, HL7Message, Segment
+from tocengine.formats.hl7v2.time import read_time
+from tocengine.model.identity import PatientKey, Practitioner, VisitKey
+from tocengine.model.message import Message, Problem
+from tocengine.model.profile import Source
+from tocengine.model.time import Timestamp
+from tocengine.normalize.codes import Codes, Trigger
+
+_KEPT_TIMES = 16_384
+_times: dict[tuple[str, ZoneInfo], Timestamp] = {}
+"""Times read before: births, admissions and one message's repeated clocks come again and again."""
+
+
+class Reading:
+    """One message about one patient, while its rules run."""
+
+    __slots__ = (
+        "_added",
+        "_segments",
+        "_whole",
+        "cleared",
+        "codes",
+        "encounter",
+        "encounter_id",
+        "facility_id",
+        "flags",
+        "message",
+        "near",
+        "patient",
+        "patient_id",
+        "patient_key",
+        "people",
+        "resources",
+        "row",
+        "sender",
+        "source",
+        "trigger",
+        "visit",
+        "zone",
+    )
+
+    def __init__(
+        self,
+        message: Message,
+        hl7: HL7Message,
+        source: Source,
+        codes: Codes,
+        zone: ZoneInfo,
+        segments: Mapping[str, Sequence[Segment]] | None = None,
+        people: dict[tuple[str, str], Practitioner] | None = None,
+    ) -> None:
+        self.message = message
+        self.source = source
+        self.codes = codes
+        self.zone = zone
+        self._whole = hl7
+        self._segments = segments
+        plain = hl7.delimiters == STANDARD and hl7.delimiters.escape.encode() not in message.body[9:]
+        self.people = people if plain else None  # the same text is the same person only where it is read alike
+        self.flags: list[str] = list(hl7.flags)
+        self.cleared: list[str] = []
+        self.resources: list[Resource] = []
+        self._added: set[str] = set()
+        self.facility_id = facility_id(source.facility.id)
+        self.near: datetime = message.received_at
+        self.trigger = ""
+        self.row: Trigger | None = None
+        self.patient_key: PatientKey | None = None
+        self.visit: VisitKey | None = None
+        self.patient: Resource = {}  # the Patient and Encounter being built
+        self.encounter: Resource = {}
+        self.patient_id = ""
+        self.encounter_id = ""
+        self.sender = ""
+
+    # --- segments and fields ---------------------------------------------------------------------
+
+    def segment(self, name: str) -> Segment:
+        """The first segment of that name; a false one where there is none."""
+        if self._segments is None:
+            return self._whole.segment(name)
+        found = self._segments.get(name)
+        return found[0] if found else Segment(name, "", 0, self._whole.coding)
+
+    def segments(self, name: str) -> Sequence[Segment]:
+        """The segments of that name, in order."""
+        return self._whole.segments(name) if self._segments is None else self._segments.get(name, ())
+
+    def ordered(self) -> Sequence[Segment]:
+        """All segments in the order they came (of the whole message)."""
+        return list(self._whole)
+
+    def time(self, field: Field, path: str) -> Timestamp | UnsetType | None:
+        """The time in `field`: UNSET where nothing (readable) was said, None where it was deleted."""
+        if not field.raw:
+            return UNSET
+        text = field.component(1)
+        return self.stated(text, path) if text else None if field.raw == NULL else UNSET
+
+    def stated(self, text: str, path: str) -> Timestamp | UnsetType:
+        """The time `text` states, UNSET and a flag where it is none."""
+        known = _times.get((text, self.zone))
+        if known is not None:
+            return known
+        try:
+            found = read_time(text.strip(), self.zone, self.near)
+        except ValueError:
+            self.flag(f"unreadable:{path}")
+            return UNSET
+        if found is None:
+            return UNSET
+        if found.assumed:  # chosen by what is near: not the same in another message
+            self.flag("tz_assumed")
+        else:
+            if len(_times) >= _KEPT_TIMES:
+                _times.clear()
+            _times[text, self.zone] = found
+        return found
+
+    # --- what was found --------------------------------------------------------------------------
+
+    def flag(self, name: str) -> None:
+        """Marks something a person may want to know. Names fields, never values."""
+        if name not in self.flags:
+            self.flags.append(name)
+
+    def add(self, resource: Resource) -> Resource:
+        """Puts a resource into the event's bundle, once; gives the Reference to it."""
+        identity = str(resource["id"])
+        if identity not in self._added:
+            self._added.add(identity)
+            self.resources.append(resource)
+        return reference(identity)
+
+    def local_concept(self, path: str, code: str, text: str = "") -> Resource:
+        """A code that no table knows, in a system of the feed's own."""
+        return concept(local_coding(self.message.feed, path, code), text=text)
+
+    # --- identifier domains ----------------------------------------------------------------------
+
+    def domain(self, authority: HD) -> str:
+        """The configured name of an assigning authority, else what the message calls it; "" where it names none."""
+        domains = self.source.domains
+        for name in (authority.namespace, authority.universal_id):
+            known = domains.get(name) if name else None
+            if known is not None:
+                return known.name
+        return clean(authority.namespace or authority.universal_id)
+
+    def own_domain(self) -> str:
+        """The domain of identifiers that name no authority: `mrn_authority` of the profile, else MSH-4."""
+        named = self.source.profile.mrn_authority or self.sender or self.source.facility.id
+        known = self.source.domains.get(named)
+        return known.name if known is not None else named
+
+    def visit_key(self, field: Field) -> VisitKey | None:
+        """The visit a CX field names (leading zeros kept, blanks around it not)."""
+        if not field:
+            return None
+        found = CX.read(field)
+        value = clean(found.value)
+        return VisitKey(self.domain(found.authority) or self.own_domain(), value) if value else None
+
+
+@lru_cache(maxsize=4096)
+def local_coding(feed: str, path: str, code: str) -> Resource:
+    """A Coding in a system of the feed's own."""
+    return fhir_coding(local_system("feed", feed, path), " ".join(code.split()))
+
+
+def clean(value: str) -> str:
+    """A key as it may be stored: without blanks around it, without control characters."""
+    value = value.strip()
+    if value.isprintable():
+        return value if value != NULL else ""
+    return "".join(character for character in value if character.isprintable()).strip()
+
+
+def refuse(reason: str, text: str, location: str, code: str = "101") -> ContentError:
+    """What a message without `location` (ERL) is answered; `code` is of HL7 table 0357."""
+    return ContentError(Problem(reason=reason, text=text, location=location, code=code))

@@ -1,0 +1,72 @@
+"""Owns AL1: allergies, and the statement that there are none."""
+
+from tocengine.formats.fhir.ids import resource_id
+from tocengine.formats.fhir.resources import TERMINOLOGY, Json, Resource, coding, concept, reference
+from tocengine.formats.hl7v2.datatypes import CWE
+from tocengine.formats.hl7v2.parser import Segment
+from tocengine.model.time import Timestamp
+from tocengine.normalize.codes import AllergySeverity
+from tocengine.normalize.reading import Reading
+from tocengine.normalize.rules.diagnoses import code_system
+
+_SNOMED = "http://snomed.info/sct"
+_ACTIVE = concept(coding(TERMINOLOGY + "allergyintolerance-clinical", "active"))
+_NONE_SAID = AllergySeverity()
+
+
+def read(reading: Reading) -> None:
+    """One AllergyIntolerance per AL1 that names what of."""
+    for segment in reading.segments("AL1"):
+        coded = CWE.read(segment[3])
+        if coded.code or coded.label:
+            _add(reading, segment, coded)
+
+
+def _add(reading: Reading, segment: Segment, coded: CWE) -> None:
+    codes = reading.codes
+    none = codes.no_allergies.get(coded.code.upper()) or codes.no_allergies.get(coded.label.upper())
+    if none:
+        system, code = _SNOMED, none
+    else:
+        code = " ".join(coded.code.split())
+        system = code_system(reading, coded.system, "AL1-3") if code else ""
+    allergy: Resource = {
+        "resourceType": "AllergyIntolerance",
+        "id": resource_id("allergy", reading.patient_id, system, code or coded.label),
+        "clinicalStatus": _ACTIVE,
+    }
+    if not none:
+        _classify(reading, segment, allergy)
+    allergy["code"] = concept(*([coding(system, code)] if code else []), text=coded.label or coded.code)
+    allergy["patient"] = reference(reading.patient_id)
+    onset = reading.time(segment[6], "AL1-6")
+    if isinstance(onset, Timestamp):
+        allergy["onsetDateTime"] = onset.text
+    reading.add(allergy)
+
+
+def _classify(reading: Reading, segment: Segment, allergy: Resource) -> None:
+    codes = reading.codes
+    kind = segment[2].component(1).strip().upper()
+    row = codes.allergy_types.get(kind) if kind else None
+    if row is not None:
+        if row.type:
+            allergy["type"] = row.type
+        if row.category:
+            allergy["category"] = [row.category]
+    elif kind:
+        reading.flag("unmapped:AL1-2")
+    severity = segment[4].component(1).strip().upper()
+    said = codes.allergy_severities.get(severity, _NONE_SAID) if severity else _NONE_SAID
+    if said.criticality:
+        allergy["criticality"] = said.criticality
+    reactions: list[Json] = []
+    for repetition in segment[5]:
+        label = CWE.read(repetition).label or repetition.component(1).strip()
+        if label:
+            reaction: Resource = {"manifestation": [concept(text=label)]}
+            if said.severity:
+                reaction["severity"] = said.severity
+            reactions.append(reaction)
+    if reactions:
+        allergy["reaction"] = reactions

@@ -1,0 +1,72 @@
+"""Owns NK1: the people related to the patient, and the organizations to be contacted."""
+
+from tocengine.formats.fhir import facts as fhir
+from tocengine.formats.fhir.ids import resource_id
+from tocengine.formats.fhir.resources import Json, Resource, concept, reference
+from tocengine.formats.hl7v2.datatypes import CWE
+from tocengine.formats.hl7v2.parser import Segment
+from tocengine.normalize.reading import Reading
+from tocengine.normalize.rules.patient import fhir_address, person_name, telecom
+
+
+def read(reading: Reading) -> None:
+    """A RelatedPerson per NK1 that names a person; an employer, agency or insurer is a contact of the Patient."""
+    contacts: list[Json] = []
+    for segment in reading.segments("NK1"):
+        about = _about(reading, segment)
+        if not about.get("name"):
+            continue
+        kind = segment[3].component(1).strip().upper() or segment[7].component(1).strip().upper()
+        if reading.codes.organizations.get(kind):
+            contacts.append(about)
+        else:
+            reading.add(_related(reading, about))
+    if contacts:
+        reading.patient["contact"] = contacts
+
+
+def _about(reading: Reading, segment: Segment) -> Resource:
+    """What PatientContact and RelatedPerson have in common, in the shape of the former."""
+    about: Resource = {}
+    coded = CWE.read(segment[3]) if segment[3] else CWE()
+    if coded.code:
+        known = reading.codes.relationships.get(coded.code.upper())
+        about["relationship"] = [known or reading.local_concept("NK1-3", coded.code, coded.label)]
+    elif coded.label:
+        about["relationship"] = [concept(text=coded.label)]
+    name = fhir.human_name(person_name(reading, segment[2])) if segment[2] else {}
+    if name.get("family") or name.get("given"):
+        about["name"] = name
+    points: list[Json] = []
+    for number, use in ((5, "home"), (6, "work")):
+        points += [point for each in segment[number] if (point := telecom(reading, each, use)) is not None]
+    if points:
+        about["telecom"] = points
+    address = fhir_address(reading, segment[4]) if segment[4] else {}
+    if address:
+        about["address"] = address
+    return about
+
+
+def _related(reading: Reading, about: Resource) -> Resource:
+    name = about["name"]
+    assert isinstance(name, dict)
+    given = name.get("given")
+    related: Resource = {
+        "resourceType": "RelatedPerson",
+        "id": resource_id(
+            "related-person",
+            reading.patient_id,
+            str(name.get("family", "")),
+            *(str(part) for part in (given if isinstance(given, list) else ())),
+        ),
+        "active": True,
+        "patient": reference(reading.patient_id),
+    }
+    for element in ("relationship", "telecom"):
+        if element in about:
+            related[element] = about[element]
+    related["name"] = [name]
+    if "address" in about:
+        related["address"] = [about["address"]]
+    return related

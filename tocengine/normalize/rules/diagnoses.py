@@ -1,0 +1,103 @@
+"""Owns DG1: diagnoses as facts, Conditions, and `Encounter.diagnosis`."""
+
+from msgspec import UNSET, UnsetType
+
+from tocengine.formats.fhir.ids import resource_id
+from tocengine.formats.fhir.resources import (
+    ICD10CM,
+    TERMINOLOGY,
+    Json,
+    Resource,
+    coding,
+    concept,
+    local_system,
+    reference,
+)
+from tocengine.formats.hl7v2.datatypes import CWE
+from tocengine.formats.hl7v2.parser import Segment
+from tocengine.model.facts import Diagnosis
+from tocengine.model.time import Timestamp
+from tocengine.normalize.reading import Reading
+
+_ACTIVE = concept(coding(TERMINOLOGY + "condition-clinical", "active"))
+_CERTAINTY = {
+    code: concept(coding(TERMINOLOGY + "condition-ver-status", code)) for code in ("confirmed", "provisional")
+}
+_CATEGORY: list[Json] = [concept(coding(TERMINOLOGY + "condition-category", "encounter-diagnosis"))]
+
+
+def read(reading: Reading) -> tuple[Diagnosis, ...] | UnsetType:
+    """The diagnoses of a message; UNSET where it has none. They replace what was known (no action codes)."""
+    found: list[Diagnosis] = []
+    listed: list[Json] = []
+    for segment in reading.segments("DG1"):
+        diagnosis = _diagnosis(reading, segment)
+        if diagnosis is None or diagnosis in found:
+            continue
+        found.append(diagnosis)
+        listed.append(_listed(reading, segment, diagnosis))
+    if not found:
+        return UNSET
+    reading.encounter["diagnosis"] = listed
+    return tuple(found)
+
+
+def _diagnosis(reading: Reading, segment: Segment) -> Diagnosis | None:
+    coded = CWE.read(segment[3])
+    text = coded.label or segment[4].text.strip()
+    if segment[21].text.strip().upper() == "D" or not (coded.code or text):
+        return None
+    system = code_system(reading, coded.system or segment[2].text.strip(), "DG1-3") if coded.code else ""
+    code = " ".join(coded.code.split())
+    return Diagnosis(
+        code=dotted(code) if system == ICD10CM else code,
+        system=system,
+        text=text,
+        type=segment[6].component(1).strip().upper(),
+    )
+
+
+def code_system(reading: Reading, named: str, path: str) -> str:
+    """The URI of a coding system (table 0396); of one nobody knows a URI of the feed's own."""
+    known = reading.codes.code_systems.get(named) or reading.codes.code_systems.get(named.upper())
+    if known is None:
+        if named:
+            reading.flag(f"unmapped:{path}.3")
+        return local_system("feed", reading.message.feed, path, *([named] if named else []))
+    return known
+
+
+def dotted(code: str) -> str:
+    """An ICD-10-CM code with the dot that feeds leave out: the fourth character stands behind one."""
+    plain = code.isascii() and code.isalnum() and len(code) > 3
+    return f"{code[:3]}.{code[3:]}" if plain and code[0].isalpha() and code[1].isdigit() else code
+
+
+def _listed(reading: Reading, segment: Segment, diagnosis: Diagnosis) -> Resource:
+    rows = reading.codes.diagnosis_types
+    row = rows.get(diagnosis.type)
+    if row is None:
+        reading.flag("unmapped:DG1-6")
+        row = rows[""]
+    condition: Resource = {
+        "resourceType": "Condition",
+        "id": resource_id(
+            "condition", reading.encounter_id, diagnosis.system, diagnosis.code or diagnosis.text, diagnosis.type
+        ),
+        "clinicalStatus": _ACTIVE,
+        "verificationStatus": _CERTAINTY[row.verification],
+        "category": _CATEGORY,
+        "code": concept(*([coding(diagnosis.system, diagnosis.code)] if diagnosis.code else []), text=diagnosis.text),
+        "subject": reference(reading.patient_id),
+        "encounter": reference(reading.encounter_id),
+    }
+    onset = reading.time(segment[5], "DG1-5")
+    if isinstance(onset, Timestamp):
+        condition["onsetDateTime"] = onset.text
+    item: Resource = {"condition": reading.add(condition)}
+    if row.role:
+        item["use"] = reading.codes.diagnosis_roles[row.role]
+    rank = segment[15].text.strip()
+    if rank.isascii() and rank.isdigit() and int(rank[:9]) > 0:
+        item["rank"] = int(rank[:9])
+    return item

@@ -1,0 +1,271 @@
+"""Owns PV1 and PV2: the visit, as facts and as the Encounter resource."""
+
+from msgspec import UNSET, UnsetType
+
+from tocengine.formats.fhir import facts as fhir
+from tocengine.formats.fhir.ids import resource_id
+from tocengine.formats.fhir.resources import (
+    NPI,
+    Json,
+    concept,
+    identifier,
+    identifier_type,
+    reference,
+)
+from tocengine.formats.hl7v2.datatypes import CWE, CX, DLD, PL
+from tocengine.formats.hl7v2.parser import Field, Segment
+from tocengine.model.facts import (
+    CareSetting,
+    Destination,
+    Disposition,
+    EncounterFacts,
+    Location,
+    PatientClass,
+)
+from tocengine.model.identity import valid_npi
+from tocengine.model.time import Timestamp
+from tocengine.normalize.codes import DispositionRow, nubc
+from tocengine.normalize.reading import Reading, clean
+from tocengine.normalize.rules import practitioners
+
+PLACES = ((3, ""), (6, "completed"), (42, "reserved"))
+"""PV1 locations and the Encounter.location.status of each; of the current one it depends on the trigger."""
+
+
+def read(reading: Reading, visit: Segment, patient: Segment) -> EncounterFacts:
+    """The facts of PV1, PV2 and PID-18; builds the Encounter."""
+    encounter = reading.encounter
+    patient_class, sent, patient_type = _class(reading, visit)
+    encounter["resourceType"] = "Encounter"
+    encounter["id"] = reading.encounter_id
+    _identify(reading)
+    encounter["status"] = reading.row.status if reading.row else "unknown"
+    shown_class = PatientClass.UNKNOWN if patient_class is UNSET else patient_class
+    encounter["class"] = fhir.encounter_class(shown_class, sent or "", reading.message.feed)
+    encounter["type"] = [concept(text=fhir.ENCOUNTER_TYPE[shown_class])]
+    if reading.patient_id:
+        encounter["subject"] = reference(reading.patient_id)
+    attending, found_in = practitioners.treating(reading, visit)
+    people = practitioners.participants(reading, visit, attending)
+    if people:
+        encounter["participant"] = people
+    encounter["serviceProvider"] = reference(reading.facility_id)
+    location = _location(reading, visit)
+    service = _service(reading, visit[10])
+    admit_source = _admit_source(reading, visit[14])
+    disposition = _disposition(reading, visit[36])
+    destination = _destination(reading, visit[37])
+    admitted = reading.time(visit[44], "PV1-44")
+    discharged = reading.time(visit[45], "PV1-45")
+    _period(reading, admitted, discharged)
+    more = reading.segment("PV2")
+    expected = reading.time(more[9], "PV2-9") if more else UNSET
+    return EncounterFacts(
+        patient_class=patient_class,
+        class_code=sent,
+        patient_type=patient_type,
+        account_number=_number(patient[18]),
+        alternate_visit=_number(visit[50]),
+        location=location,
+        treating=attending,
+        treating_source=found_in,
+        service=service,
+        admit_source=admit_source,
+        disposition=disposition,
+        destination=destination,
+        admitted=admitted,
+        discharged=discharged,
+        expected_discharge=expected,
+        reason=_reason(reading, more),
+    )
+
+
+def _identify(reading: Reading) -> None:
+    visit = reading.visit
+    if visit is not None:
+        system = fhir.domain_system(visit.domain, reading.source.domains, "visit")
+        reading.encounter["identifier"] = [identifier(system, visit.value, identifier_type("VN"))]
+
+
+def _number(field: Field) -> str | UnsetType | None:
+    if not field:
+        return None if field.null else UNSET
+    return clean(CX.read(field).value) or UNSET
+
+
+def _class(reading: Reading, visit: Segment) -> tuple[PatientClass | UnsetType, str | UnsetType, str | UnsetType]:
+    """The mapped class with what was sent: PV1-18 where the feed maps it, else PV1-2. Unmapped is UNKNOWN."""
+    codes = reading.codes
+    sent = visit[2].component(1).strip()
+    kind = visit[18].component(1).strip()
+    mapped = codes.patient_types.get(kind) if kind else None
+    if mapped is None and sent:
+        mapped = codes.classes.get(sent) or codes.classes.get(sent.upper())
+        if mapped is None:
+            reading.flag("unmapped:PV1-2")
+            mapped = PatientClass.UNKNOWN
+    return mapped or UNSET, sent or UNSET, kind or UNSET
+
+
+def place(reading: Reading, field: Field) -> Location:
+    """A PL with what the feed's `location_map` knows of the unit."""
+    found = PL.read(field)
+    facility = found.facility.namespace or found.facility.universal_id
+    traits = reading.source.profile.location_map.get(found.unit)
+    if traits is None:
+        return Location(unit=found.unit, room=found.room, bed=found.bed, facility=facility)
+    return Location(
+        unit=found.unit,
+        room=found.room,
+        bed=found.bed,
+        facility=traits.facility or facility,
+        level_of_care=traits.level_of_care,
+        sensitivity=traits.sensitivity,
+        part2=traits.part2,
+    )
+
+
+def _location(reading: Reading, visit: Segment) -> Location | UnsetType | None:
+    current: Location | UnsetType | None = UNSET
+    listed: list[Json] = []
+    status = reading.encounter["status"]
+    for number, state in PLACES:
+        field = visit[number]
+        if not field:
+            if number == 3 and field.null:
+                reading.cleared.append("Encounter.location")
+                current = None
+            continue
+        found = place(reading, field)
+        if not fhir.location_name(found):
+            continue
+        state = state or {"finished": "completed", "planned": "planned"}.get(str(status), "active")
+        listed.append({"location": reading.add(fhir.location(found, reading.facility_id)), "status": state})
+        if number == 3:
+            current = found
+    if listed:
+        reading.encounter["location"] = listed
+    return current
+
+
+def _service(reading: Reading, field: Field) -> str | UnsetType | None:
+    code = field.component(1).strip()
+    if not code:
+        if field.null:
+            reading.cleared.append("Encounter.serviceType")
+        return None if field.null else UNSET
+    reading.encounter["serviceType"] = reading.codes.services.get(code) or reading.local_concept("PV1-10", code)
+    return code
+
+
+def _admit_source(reading: Reading, field: Field) -> str | UnsetType | None:
+    code = field.component(1).strip()
+    if not code:
+        if field.null:
+            reading.cleared.append("Encounter.hospitalization.admitSource")
+        return None if field.null else UNSET
+    known = reading.codes.admit_sources.get(code)
+    if known is None:
+        reading.flag("unmapped:PV1-14")
+        known = reading.local_concept("PV1-14", code)
+    _hospitalization(reading)["admitSource"] = known
+    return code
+
+
+def _hospitalization(reading: Reading) -> dict[str, Json]:
+    found = reading.encounter.setdefault("hospitalization", {})
+    assert isinstance(found, dict)
+    return found
+
+
+def _disposition(reading: Reading, field: Field) -> Disposition | UnsetType | None:
+    """PV1-36: the feed's own map first, then, if the feed declares it, digits as NUBC codes. Never home by default."""
+    raw = field.component(1).strip()
+    if not raw:
+        if field.null:
+            reading.cleared.append("Encounter.hospitalization.dischargeDisposition")
+        return None if field.null else UNSET
+    codes = reading.codes
+    code = codes.local_dispositions.get(raw)
+    if code is None and reading.source.profile.nubc_dispositions:
+        code = nubc(raw)
+    row: DispositionRow | None = codes.dispositions.get(nubc(code) or "") if code else None
+    if row is None or code is None:
+        reading.flag("unmapped:PV1-36")
+        found = Disposition(raw=raw)
+    else:
+        if row.retired:
+            reading.flag("retired:PV1-36")
+        found = Disposition(raw, nubc(code), row.setting, row.planned_readmission)
+    _hospitalization(reading)["dischargeDisposition"] = fhir.disposition_concept(
+        found.code, row.fhir if row else None, raw, reading.message.feed
+    )
+    if found.care_setting is CareSetting.STILL_PATIENT:
+        reading.flag("still_patient")
+    return found
+
+
+def _destination(reading: Reading, field: Field) -> Destination | UnsetType | None:
+    """PV1-37: a code or free text; a national provider identifier is told by its check digit. An ``&`` is text."""
+    if not field:
+        if field.null:
+            reading.cleared.append("Encounter.hospitalization.destination")
+        return None if field.null else UNSET
+    read_ = DLD.read(field)
+    text = " ".join(read_.location.split())
+    if not text:
+        return UNSET
+    npi = text if valid_npi(text) else None
+    ccn = text.upper() if _is_ccn(text) else None
+    stated = reading.stated(read_.effective, "PV1-37.2")
+    found = Destination(text, npi, ccn, stated.text[:10] if isinstance(stated, Timestamp) else None)
+    shown: dict[str, Json] = {
+        "resourceType": "Location",
+        "id": resource_id("destination", text, npi or "", ccn or ""),
+        "status": "active",
+        "name": text,
+    }
+    if npi:
+        shown["identifier"] = [identifier(NPI, npi)]
+    _hospitalization(reading)["destination"] = reading.add(shown)
+    return found
+
+
+def _is_ccn(text: str) -> bool:
+    """Whether it has the form of a CMS certification number: two digits of a state, four characters."""
+    return len(text) == 6 and text.isascii() and text.isalnum() and text[:2].isdigit() and text[3:].isdigit()
+
+
+def _period(reading: Reading, admitted: Timestamp | UnsetType | None, discharged: Timestamp | UnsetType | None) -> None:
+    """Encounter.period. An end is stated by a discharge alone: elsewhere PV1-45 is a plan or a default."""
+    period: dict[str, Json] = {}
+    if isinstance(admitted, Timestamp):
+        period["start"] = admitted.text
+    elif admitted is None:
+        reading.cleared.append("Encounter.period.start")
+    if isinstance(discharged, Timestamp) and reading.trigger == "A03":
+        if isinstance(admitted, Timestamp) and not fhir.in_order(admitted, discharged):
+            reading.flag("discharge_before_admit")
+        else:
+            period["end"] = discharged.text
+    elif discharged is None:
+        reading.cleared.append("Encounter.period.end")
+    if period:
+        reading.encounter["period"] = period
+
+
+def _reason(reading: Reading, more: Segment) -> str | UnsetType | None:
+    """PV2-3: why the patient came, in words or as a code of the feed's own."""
+    field = more[3]
+    if not field:
+        if field.null:
+            reading.cleared.append("Encounter.reasonCode")
+        return None if field.null else UNSET
+    found = CWE.read(field)
+    label = found.label or found.code
+    if not label:
+        return UNSET
+    reading.encounter["reasonCode"] = [
+        reading.local_concept("PV2-3", found.code, found.label) if found.code and found.label else concept(text=label)
+    ]
+    return label

@@ -1,0 +1,235 @@
+"""Owns PID and PD1: who the patient is, as facts and as the Patient resource."""
+
+from collections.abc import Iterable
+
+from msgspec import UNSET, UnsetType
+
+from tocengine.formats.fhir import facts as fhir
+from tocengine.formats.fhir.ids import patient_id
+from tocengine.formats.fhir.resources import Json, Resource
+from tocengine.formats.hl7v2.datatypes import CX, XAD, XPN, XTN
+from tocengine.formats.hl7v2.parser import Field, Repetition, Segment
+from tocengine.model.facts import Address, PatientFacts, PersonName
+from tocengine.model.identity import Identifier, PatientKey
+from tocengine.model.time import Timestamp
+from tocengine.normalize.reading import Reading, clean
+from tocengine.normalize.rules import practitioners
+
+_ANY_TYPE = "*"
+
+
+def identifiers(reading: Reading, fields: Iterable[Field]) -> tuple[tuple[Identifier, ...], PatientKey | None]:
+    """The identifiers of CX fields, and the one that is the key: the best-ranked, the first among equals.
+
+    What may not be kept (social security and account numbers) is left out at once.
+    """
+    found: list[Identifier] = []
+    best, key = 1_000, None
+    types = reading.codes.identifier_types
+    for field in fields:
+        for repetition in field if field else ():
+            cx = CX.read(repetition)
+            value = clean(cx.value)
+            if not value:
+                continue
+            kind = cx.type.upper()
+            row = types.get(kind) or types[_ANY_TYPE]
+            if not row.keep or cx.authority.namespace.upper() in ("USSSA", "SSA"):
+                continue
+            domain = reading.domain(cx.authority) or reading.own_domain()
+            found.append(Identifier(domain, value, kind or None))
+            if 0 < row.rank < best:
+                best, key = row.rank, PatientKey(domain, value)
+    return tuple(found), key
+
+
+def read_key(reading: Reading, segment: Segment) -> tuple[Identifier, ...]:
+    """Sets the patient's key from PID-3, else PID-2 (where old feeds have it); gives all identifiers."""
+    found, key = identifiers(reading, (segment[3],))
+    if key is None:
+        more, key = identifiers(reading, (segment[2],))
+        found += more
+    if key is not None:
+        reading.patient_key = key
+        reading.patient_id = patient_id(key)
+    return found
+
+
+def read(reading: Reading, segment: Segment, known: tuple[Identifier, ...]) -> PatientFacts:
+    """The facts of PID and PD1; builds the Patient."""
+    patient = reading.patient
+    patient["resourceType"] = "Patient"
+    patient["id"] = reading.patient_id
+    patient["identifier"] = [fhir.patient_identifier(each, reading.source.domains) for each in known]
+    names = _names(reading, segment)
+    sex = _sex(reading, segment)
+    birth = reading.time(segment[7], "PID-7")
+    birth_date = birth.text[:10] if isinstance(birth, Timestamp) else birth
+    deceased_at = reading.time(segment[29], "PID-29")
+    phones = _phones(reading, segment)
+    if isinstance(birth_date, str):
+        patient["birthDate"] = birth_date
+    elif birth_date is None:
+        reading.cleared.append("Patient.birthDate")
+    deceased = _deceased(reading, segment, deceased_at)
+    address = _address(reading, segment[11])
+    pcp, practices = practitioners.primary_care(reading)
+    general: list[Json] = [
+        reading.add(fhir.practitioner(person, reading.patient_id, reading.source.domains)) for person in pcp or ()
+    ]
+    general += practitioners.organizations(reading, practices or (), reading.patient_id)
+    if general:
+        patient["generalPractitioner"] = general
+    elif pcp is None:
+        reading.cleared.append("Patient.generalPractitioner")
+    return PatientFacts(
+        identifiers=known,
+        names=names,
+        birth_date=birth_date,
+        sex=sex,
+        deceased=deceased,
+        deceased_at=deceased_at,
+        phones=phones,
+        address=address,
+        pcp=pcp,
+        pcp_practices=practices,
+    )
+
+
+def person_name(reading: Reading, repetition: Repetition) -> PersonName:
+    """An XPN as a name; its use where FHIR has one for the name type."""
+    found = XPN.read(repetition)
+    return PersonName(
+        family=found.family,
+        given=tuple(part for part in (found.given, found.further_given) if part),
+        prefix=found.prefix,
+        suffix=" ".join(part for part in (found.suffix, found.degree) if part),
+        use=reading.codes.name_uses.get(found.type.upper()) if found.type else None,
+    )
+
+
+def _names(reading: Reading, segment: Segment) -> tuple[PersonName, ...] | UnsetType | None:
+    field = segment[5]
+    if not field:
+        if field.null:
+            reading.cleared.append("Patient.name")
+        return None if field.null else UNSET
+    names = tuple(name for each in field if (name := person_name(reading, each)).family or name.given)
+    if not names:
+        return UNSET
+    reading.patient["name"] = [fhir.human_name(name) for name in names]
+    return names
+
+
+def _sex(reading: Reading, segment: Segment) -> str | UnsetType | None:
+    field = segment[8]
+    if not field:
+        if field.null:
+            reading.cleared.append("Patient.gender")
+        return None if field.null else UNSET
+    sex = reading.codes.sexes.get(field.component(1).strip().upper())
+    if sex is None:
+        reading.flag("unmapped:PID-8")
+        return UNSET
+    reading.patient["gender"] = sex
+    return sex
+
+
+def _deceased(reading: Reading, segment: Segment, at: Timestamp | UnsetType | None) -> bool | UnsetType | None:
+    """PID-29 tells a death with its time, PID-30 without."""
+    field = segment[30]
+    stated = field.text.strip().upper()
+    if isinstance(at, Timestamp):
+        reading.patient["deceasedDateTime"] = at.text
+        return True
+    if stated in ("Y", "N"):
+        reading.patient["deceasedBoolean"] = stated == "Y"
+        return stated == "Y"
+    if field.null or at is None:
+        reading.cleared += ["Patient.deceasedDateTime", "Patient.deceasedBoolean"]
+        return None
+    if stated:
+        reading.flag("unmapped:PID-30")
+    return UNSET
+
+
+def telecom(reading: Reading, repetition: Repetition, default_use: str = "") -> Resource | None:
+    """An XTN as a ContactPoint, or None where it names none."""
+    found = XTN.read(repetition)
+    codes = reading.codes
+    system = codes.telecom_systems.get(found.equipment, "email" if found.use.upper() == "NET" else "phone")
+    if system == "email" or (found.email and not (found.number or found.local_number or found.unformatted)):
+        system, value = "email", found.email or found.number or found.unformatted
+    else:
+        value = _number(found)
+    if not value:
+        return None
+    use = codes.telecom_uses_by_equipment.get(found.equipment) or codes.telecom_uses.get(found.use.upper())
+    point: Resource = {"system": system, "value": value}
+    if use := use or (default_use if not found.use else ""):
+        point["use"] = use
+    return point
+
+
+def _number(found: XTN) -> str:
+    """``+1 315 5550142`` of the parts, else the number as it was written."""
+    if not found.local_number:
+        return found.number or found.unformatted
+    country = found.country_code if not found.country_code.isdigit() else f"+{found.country_code}"
+    number = " ".join(part for part in (country, found.area_code, found.local_number) if part)
+    return f"{number} x{found.extension}" if found.extension else number
+
+
+def _phones(reading: Reading, segment: Segment) -> tuple[str, ...] | UnsetType | None:
+    points: list[Json] = []
+    phones = []
+    for number, use in ((13, "home"), (14, "work")):
+        field = segment[number]
+        for repetition in field if field else ():
+            point = telecom(reading, repetition, use)
+            if point is not None and point not in points:
+                points.append(point)
+                if point["system"] == "phone":
+                    phones.append(str(point["value"]))
+    if points:
+        reading.patient["telecom"] = points
+        return tuple(phones) if phones else UNSET
+    if segment[13].null:
+        reading.cleared.append("Patient.telecom")
+        return None
+    return UNSET
+
+
+def postal_address(repetition: Repetition) -> Address:
+    """An XAD as an address."""
+    found = XAD.read(repetition)
+    return Address(
+        lines=tuple(line for line in (found.street, found.other) if line),
+        city=found.city,
+        state=found.state,
+        postal_code=found.postal_code,
+    )
+
+
+def fhir_address(reading: Reading, repetition: Repetition) -> Resource:
+    """An XAD as a FHIR Address; empty where it says nothing."""
+    shown = fhir.postal_address(postal_address(repetition))
+    kind = repetition.component(7).strip().upper()
+    if shown and kind:
+        if use := reading.codes.address_uses.get(kind):
+            shown["use"] = use
+        if postal := reading.codes.address_types.get(kind):
+            shown["type"] = postal
+    return shown
+
+
+def _address(reading: Reading, field: Field) -> Address | UnsetType | None:
+    if not field:
+        if field.null:
+            reading.cleared.append("Patient.address")
+        return None if field.null else UNSET
+    shown: list[Json] = [address for each in field if (address := fhir_address(reading, each))]
+    if not shown:
+        return UNSET
+    reading.patient["address"] = shown
+    return next((each for each in map(postal_address, field) if each != Address()), UNSET)

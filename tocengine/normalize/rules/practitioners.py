@@ -1,0 +1,170 @@
+"""Owns the people of the care team: XCN fields, ROL and PRT, who treats, who is the primary care provider."""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import UNSET, UnsetType
+
+from tocengine.formats.fhir import facts as fhir
+from tocengine.formats.fhir.resources import NPI, PARTICIPATION, Json, coding, concept
+from tocengine.formats.hl7v2.datatypes import XCN, XON
+from tocengine.formats.hl7v2.parser import Field, Repetition, Segment
+from tocengine.model.identity import Identifier, Organization, Practitioner, valid_npi
+from tocengine.normalize.reading import Reading, clean
+
+NPI_AUTHORITIES = frozenset({"NPI", "USNPI", "CMS", "2.16.840.1.113883.4.6"})
+ATTENDING = concept(coding(PARTICIPATION, "ATND"))
+PARTICIPANTS = (
+    (7, "ATND", ATTENDING),
+    (8, "REF", concept(coding(PARTICIPATION, "REF"))),
+    (9, "CON", concept(coding(PARTICIPATION, "CON"))),
+    (17, "ADM", concept(coding(PARTICIPATION, "ADM"))),
+)
+"""PV1 fields and the participation they state (HL7 v2-to-FHIR, PV1)."""
+_KEPT_PEOPLE = 8_192
+TREATING = (7, 17, 9)
+"""Where the treating practitioner is looked for, after ROL and PRT (domain 2.3)."""
+
+
+def practitioner(reading: Reading, repetition: Repetition, path: str) -> Practitioner | None:
+    """The person an XCN names, or None for nobody and for placeholders, which are flagged.
+
+    A national number counts only if its check digit holds; a name without a number is a person all the same.
+    """
+    cache, key = reading.people, (repetition.raw, reading.sender)
+    known = cache.get(key) if cache is not None else None
+    if known is not None:
+        return known
+    flags = len(reading.flags)
+    person = _person(reading, repetition, path)
+    if cache is not None and person is not None and len(reading.flags) == flags:
+        if len(cache) >= _KEPT_PEOPLE:
+            cache.clear()
+        cache[key] = person  # who raises no flag reads the same in every message
+    return person
+
+
+def _person(reading: Reading, repetition: Repetition, path: str) -> Practitioner | None:
+    found = XCN.read(repetition)
+    codes = reading.codes
+    number = clean(found.value)
+    if codes.placeholder_numbers.get(number.upper()):
+        reading.flag(f"placeholder:{path}")
+        number = ""
+    family, given = found.family, found.given
+    if codes.placeholder_names.get(family.upper()) or codes.placeholder_names.get(f"{family} {given}".upper()):
+        reading.flag(f"placeholder:{path}")
+        return None
+    npi, local = _numbers(reading, number, found, path)
+    if not (family or npi or local):
+        return None
+    return Practitioner(
+        family=family,
+        given=tuple(part for part in (given, found.further_given) if part),
+        suffix=" ".join(part for part in (found.suffix, found.degree) if part),
+        npi=npi,
+        local=local,
+    )
+
+
+def practice(reading: Reading, repetition: Repetition, path: str) -> Organization | None:
+    """The organization an XON names (PD1-3), or None."""
+    found = XON.read(repetition)
+    number = clean(found.value)
+    if reading.codes.placeholder_names.get(found.name.upper()):
+        reading.flag(f"placeholder:{path}")
+        return None
+    npi, local = _numbers(reading, number, found, path)
+    return Organization(name=found.name, npi=npi, local=local) if found.name or npi or local else None
+
+
+def _numbers(reading: Reading, number: str, found: XCN | XON, path: str) -> tuple[str | None, Identifier | None]:
+    if not number:
+        return None, None
+    authority = found.authority
+    if (
+        found.type == "NPI"
+        or authority.namespace.upper() in NPI_AUTHORITIES
+        or authority.universal_id in NPI_AUTHORITIES
+    ):
+        if valid_npi(number):
+            return number, None
+        reading.flag(f"invalid_npi:{path}")
+        return None, None
+    return None, Identifier(reading.domain(authority) or reading.own_domain(), number, found.type or None)
+
+
+def people(reading: Reading, field: Field, path: str) -> list[Practitioner]:
+    """The people of a repeating XCN field, placeholders left out."""
+    if not field:
+        return []
+    return [person for each in field if (person := practitioner(reading, each, path)) is not None]
+
+
+def primary_care(
+    reading: Reading,
+) -> tuple[
+    tuple[Practitioner, ...] | UnsetType | None,
+    tuple[Organization, ...] | UnsetType | None,
+]:
+    """Who cares for the patient outside: PD1-4, then ROL/PRT `PP`; and their practices: PD1-3."""
+    segment = reading.segment("PD1")
+    doctors, practices = segment[4], segment[3]
+    named = people(reading, doctors, "PD1-4")
+    named.extend(person for person in _in_role(reading, "PP") if person not in named)
+    places = (
+        [place for each in practices if (place := practice(reading, each, "PD1-3")) is not None] if practices else []
+    )
+    return (
+        tuple(named) if named else None if doctors.null else UNSET,
+        tuple(places) if places else None if practices.null else UNSET,
+    )
+
+
+def _in_role(reading: Reading, role: str) -> Iterable[Practitioner]:
+    for segment in (*reading.segments("ROL"), *reading.segments("PRT")):
+        code, person = (3, 4) if segment.name == "ROL" else (4, 5)
+        if segment[code].component(1).strip().upper() == role and segment[person]:
+            yield from people(reading, segment[person], f"{segment.name}-{person}")
+
+
+def treating(reading: Reading, visit: Segment) -> tuple[Practitioner | UnsetType | None, str | UnsetType]:
+    """The treating practitioner and where it was found: ROL/PRT `AT`, PV1-7, PV1-17, PV1-9, in that order."""
+    for person in _in_role(reading, "AT"):
+        return person, "ROL"
+    for number in TREATING:
+        field = visit[number]
+        for person in people(reading, field, f"PV1-{number}") if field else ():
+            return person, f"PV1-{number}"
+    return (None, UNSET) if visit[7].null else (UNSET, UNSET)
+
+
+def participants(reading: Reading, visit: Segment, attending: Practitioner | UnsetType | None) -> list[Json]:
+    """Encounter.participant: each stated person in each stated role, the treating one as attending."""
+    found: list[Json] = []
+    seen: set[tuple[str, str]] = set()
+
+    def add(person: Practitioner, code: str, kind: Json) -> None:
+        resource = fhir.practitioner(person, reading.encounter_id, reading.source.domains)
+        key = (code, str(resource["id"]))
+        if key not in seen:
+            seen.add(key)
+            found.append({"type": [kind], "individual": reading.add(resource)})
+
+    if attending is not UNSET and attending is not None:
+        add(attending, "ATND", ATTENDING)
+    for number, code, kind in PARTICIPANTS:
+        field = visit[number]
+        if field.null:
+            reading.cleared.append(f"Encounter.participant:{code}")
+        elif field and not (code == "ATND" and found):
+            for person in people(reading, field, f"PV1-{number}"):
+                add(person, code, kind)
+    return found
+
+
+def organizations(reading: Reading, places: Sequence[Organization], scope: str) -> list[Json]:
+    """References to the organizations, added to the bundle."""
+    return [reading.add(fhir.organization(place, scope, reading.source.domains)) for place in places]
+
+
+__all__ = ["NPI", "participants", "people", "practice", "practitioner", "primary_care", "treating"]

@@ -1,0 +1,82 @@
+-- name: append_records  Stores a batch at the positions its appender assigned and wakes the consumers; one commit.
+with stored as (
+    insert into log_record (topic, position, key, headers, value)
+    select * from unnest($1::smallint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[])
+)
+select pg_notify('toc_log', $6);
+
+-- name: tails  The next free position of each topic.
+select t.topic, coalesce((select max(position) + 1 from log_record r where r.topic = t.topic), 0) as next_position
+from unnest($1::smallint[]) as t (topic);
+
+-- name: heads  The first position that is still stored of each topic, and the next free one.
+select t.topic,
+       (select min(position) from log_record r where r.topic = t.topic) as first_position,
+       coalesce((select max(position) + 1 from log_record r where r.topic = t.topic), 0) as next_position
+from unnest($1::smallint[]) as t (topic);
+
+-- name: read_records  What follows each topic's position: $3 records and about $4 bytes of each, at least one.
+select t.topic, r.position, r.key, r.headers, r.value
+from unnest($1::smallint[], $2::bigint[]) as t (topic, next_position)
+cross join lateral (
+    select s.position, s.key, s.headers, s.value
+    from (
+        select position, key, headers, value,
+               sum(octet_length(value)) over (order by position) - octet_length(value) as bytes_before
+        from (
+            select position, key, headers, value
+            from log_record
+            where topic = t.topic and position >= t.next_position
+            order by position
+            limit $3
+        ) as next_records
+    ) as s
+    where s.bytes_before < $4
+) as r
+order by t.topic, r.position;
+
+-- name: try_lock  Takes a session lock if nobody holds it: the class of what is locked, and its number.
+select pg_try_advisory_lock($1::int, $2::int);
+
+-- name: unlock  Gives a session lock back.
+select pg_advisory_unlock($1::int, $2::int);
+
+-- name: durable_commits  A commit that is reported must be on disk: undoes a server default of `off`.
+select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';
+
+-- name: known_positions  Where the consumers of these partitions stand.
+select p.topic, p.partition, p.next_offset, p.epoch
+from log_position p
+join unnest($1::text[], $2::int[]) as t (topic, partition) using (topic, partition);
+
+-- name: take_positions  Raises the epochs, which fences whoever read these partitions before; waits for a batch of theirs.
+insert into log_position as p (topic, partition, next_offset, epoch)
+select topic, partition, first_offset, 1
+from unnest($1::text[], $2::int[], $3::bigint[]) as t (topic, partition, first_offset)
+order by topic, partition
+on conflict (topic, partition) do update set epoch = p.epoch + 1
+returning topic, partition, next_offset, epoch;
+
+-- name: advance_positions  Moves positions, each only if it is still where and whose the batch says.
+update log_position p
+set next_offset = b.next_offset
+from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[])
+     as b (topic, partition, first_offset, next_offset, epoch)
+where p.topic = b.topic and p.partition = b.partition and p.next_offset = b.first_offset and p.epoch = b.epoch
+returning p.topic;
+
+-- name: read_outbox  The oldest rows to publish: $1 rows and about $2 bytes, at least one.
+select outbox_id, topic, key, headers, value
+from (
+    select outbox_id, topic, key, headers, value,
+           sum(octet_length(value)) over (order by outbox_id) - octet_length(value) as bytes_before
+    from (select * from outbox order by outbox_id limit $1) as next_rows
+) as s
+where bytes_before < $2
+order by outbox_id;
+
+-- name: delete_published  Forgets rows that are in the log.
+delete from outbox where outbox_id = any($1::bigint[]);
+
+-- name: outbox_size  Rows not yet published.
+select count(*) from outbox;

@@ -1,10 +1,20 @@
 """Owns the settings: one frozen struct per table of `tocengine.toml`, each with its default and meaning."""
 
 from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
+from tocengine.model.ids import FacilityId, FeedName
 from tocengine.model.profile import IdentifierDomain, SendingFacility, SourceProfile
+
+MAX_MESSAGE_BYTES: Final = 10 * 1024 * 1024
+"""No listener may take more: base64-encoded in an envelope it still has to fit a record of either event log."""
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Amount: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
+Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+MessageSize: TypeAlias = Annotated[int, msgspec.Meta(ge=1024, le=MAX_MESSAGE_BYTES)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,7 +27,7 @@ class EngineSettings(Settings, frozen=True):
     name: str = "tocengine"
     data_dir: Path = Path("var")  # relative paths start at the configuration file's folder
     base_url: str = "http://127.0.0.1:8080"  # how partners reach us
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     organization: str = "tocengine operator"  # who runs this engine, as Provenance and MessageHeader.sender show it
 
 
@@ -25,7 +35,7 @@ class HttpSettings(Settings, frozen=True):
     """``[http]``: the partner-facing listener."""
 
     listen: str = "127.0.0.1:8080"
-    max_body_bytes: int = 5 * 1024 * 1024
+    max_body_bytes: MessageSize = 5 * 1024 * 1024
 
 
 class AdminSettings(Settings, frozen=True):
@@ -38,7 +48,7 @@ class PostgresSettings(Settings, frozen=True):
     """``[postgres]``: an empty dsn means the embedded server."""
 
     dsn: str = ""
-    pool_size: int = 8
+    pool_size: Count = 8
 
 
 class KafkaSettings(Settings, frozen=True):
@@ -46,27 +56,27 @@ class KafkaSettings(Settings, frozen=True):
 
     bootstrap_servers: str = "127.0.0.1:9092"
     topic_prefix: str = ""
-    partitions: int = 12  # fixed once the topics exist
-    replication_factor: int = 3
-    min_insync: int = 2
-    retention_days: int = 30
-    security_protocol: str = "PLAINTEXT"  # PLAINTEXT | SSL | SASL_PLAINTEXT | SASL_SSL
-    sasl_mechanism: str = "PLAIN"  # PLAIN | SCRAM-SHA-256 | SCRAM-SHA-512
+    partitions: Count = 12  # fixed once the topics exist
+    replication_factor: Count = 3
+    min_insync: Count = 2
+    retention_days: Count = 30
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     sasl_username: str = ""
     sasl_password: str = ""  # env:NAME or file:PATH
     ssl_cafile: str = ""
     ssl_certfile: str = ""
     ssl_keyfile: str = ""
-    request_timeout_s: float = 15.0
-    session_timeout_s: float = 10.0
+    request_timeout_s: Amount = 15.0
+    session_timeout_s: Amount = 10.0
 
 
 class EventLogSettings(Settings, frozen=True):
     """``[event_log]``"""
 
-    kind: str = "postgres"  # postgres | kafka
-    batch_window_ms: float = 3.0  # how long an append waits for company
-    batch_records: int = 200
+    kind: Literal["postgres", "kafka"] = "postgres"
+    batch_window_ms: Annotated[float, msgspec.Meta(ge=0)] = 3.0  # how long an append waits for company
+    batch_records: Count = 200
     kafka: KafkaSettings = KafkaSettings()
 
 
@@ -80,22 +90,22 @@ class KeySettings(Settings, frozen=True):
 class BackoffSettings(Settings, frozen=True):
     """``backoff`` of ``[delivery]``: seconds."""
 
-    first_s: float = 1.0
-    factor: float = 2.0
-    max_s: float = 300.0
-    jitter: float = 0.2  # +- this share
+    first_s: Amount = 1.0
+    factor: Annotated[float, msgspec.Meta(ge=1)] = 2.0
+    max_s: Amount = 300.0
+    jitter: Share = 0.2  # +- this share
 
 
 class DeliverySettings(Settings, frozen=True):
     """``[delivery]``"""
 
-    max_age_h: float = 24.0
+    max_age_h: Amount = msgspec.field(default=24.0, name="max_age")  # hours; in the file also "24h", "90m", "2d"
     backoff: BackoffSettings = BackoffSettings()
-    workers: int = 32  # attempts in flight per process
-    per_endpoint: int = 8  # attempts in flight per endpoint
-    breaker_failures: int = 5  # consecutive failures before the endpoint waits as a whole
-    drain_s: float = 8.0
-    heartbeat_s: float = 5.0
+    workers: Count = 32  # attempts in flight per process
+    per_endpoint: Count = 8  # attempts in flight per endpoint
+    breaker_failures: Count = 5  # consecutive failures before the endpoint waits as a whole
+    drain_s: Annotated[float, msgspec.Meta(gt=0, le=8)] = 8.0  # the whole engine has 10 s to end
+    heartbeat_s: Amount = 5.0
     allowed_networks: tuple[str, ...] = ()  # loopback and private targets only if listed here
 
 
@@ -110,23 +120,23 @@ class AlertSettings(Settings, frozen=True):
     """``[alerts]``"""
 
     webhook: AlertWebhook | None = None
-    silent_feed_minutes: float = 0.0  # 0: feeds are not watched for silence
+    silent_feed_minutes: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # 0: feeds are not watched for silence
 
 
 class AuditSettings(Settings, frozen=True):
     """``[audit]``"""
 
     checkpoint_dir: Path | None = None  # default: DATA_DIR/audit
-    checkpoint_records: int = 1000
-    checkpoint_s: float = 300.0
-    seal_ms: float = 500.0
+    checkpoint_records: Count = 1000
+    checkpoint_s: Amount = 300.0
+    seal_ms: Amount = 500.0
 
 
 class RoutingSettings(Settings, frozen=True):
     """``[routing]``"""
 
-    batch_records: int = 200
-    directory_refresh_s: float = 1.0
+    batch_records: Count = 200
+    directory_refresh_s: Amount = 1.0
 
 
 class TlsSettings(Settings, frozen=True):
@@ -140,17 +150,17 @@ class TlsSettings(Settings, frozen=True):
 class FeedSettings(Settings, frozen=True):
     """``[[feeds]]``"""
 
-    name: str
-    facility: str
-    protocol: str = "mllp"  # mllp | fhir
+    name: FeedName
+    facility: FacilityId
+    protocol: Literal["mllp", "fhir"] = "mllp"
     profile: str = ""  # default: the defaults of a profile
     listen: str = ""  # mllp: host:port
     shadow: bool = False
-    max_frame_bytes: int = 5 * 1024 * 1024
-    max_connections: int = 256
-    max_in_flight: int = 64  # messages of one connection being stored
-    idle_timeout_s: float = 3600.0
-    frame_timeout_s: float = 30.0
+    max_frame_bytes: MessageSize = 5 * 1024 * 1024
+    max_connections: Count = 256
+    max_in_flight: Count = 64  # messages of one connection being stored
+    idle_timeout_s: Amount = 3600.0
+    frame_timeout_s: Amount = 30.0
     tls: TlsSettings | None = None
 
 
@@ -171,3 +181,18 @@ class Config(Settings, frozen=True):
     facilities: tuple[SendingFacility, ...] = ()
     feeds: tuple[FeedSettings, ...] = ()
     profiles: dict[str, SourceProfile] = msgspec.field(default_factory=dict)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Everything on this machine: PostgreSQL started by the engine, with the event log in it."""
+        return not self.postgres.dsn and self.event_log.kind == "postgres"
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """``host:port`` (``[::1]:2575`` for IPv6) in its two parts. Raises ValueError."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not host:port")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"{text!r}: an IPv6 address is written in brackets")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,83 @@
+"""Owns what tests share: one PostgreSQL per test process, and a fresh migrated database per test from a template."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from tocengine.embedded import EmbeddedPostgres
+from tocengine.postgres import Pool, create_pool, migrate
+
+pytest_plugins = ["tests.services.fixtures"]
+
+TEMPLATE = "migrated"
+
+
+def _other_database(dsn: str, name: str) -> str:
+    return dsn.replace("@/tocengine?", f"@/{name}?")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The DSN of this process's server, without fsync; it ends with the process, however that ends."""
+    folder = Path(tempfile.mkdtemp(prefix="tocengine-test-"))
+    folder.chmod(0o711)  # the server's account has to pass through it
+    server = EmbeddedPostgres(folder / "var", durable=False)
+
+    async def start() -> str:
+        dsn = await server.start()
+        connection = await asyncpg.connect(dsn)
+        try:
+            await connection.execute(f"create database {TEMPLATE}")
+            template = await asyncpg.connect(_other_database(dsn, TEMPLATE))
+            try:
+                await migrate(template)
+            finally:
+                await template.close()
+        finally:
+            await connection.close()
+        return dsn
+
+    try:
+        yield asyncio.run(start())
+    finally:
+        asyncio.run(server.stop())
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def empty_postgres_dsn(postgres_server: str) -> AsyncIterator[str]:
+    """A fresh database without any table."""
+    async for dsn in _database(postgres_server, "template1"):
+        yield dsn
+
+
+@pytest.fixture
+async def postgres_dsn(postgres_server: str) -> AsyncIterator[str]:
+    """A fresh migrated database."""
+    async for dsn in _database(postgres_server, TEMPLATE):
+        yield dsn
+
+
+@pytest.fixture
+async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
+    """A pool on a fresh migrated database."""
+    pool = await create_pool(postgres_dsn, 8, application_name="tocengine-test")
+    yield pool
+    await pool.close()
+
+
+async def _database(server: str, template: str) -> AsyncIterator[str]:
+    name = f"test_{uuid4().hex}"
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(f"create database {name} template {template} strategy file_copy")
+        yield _other_database(server, name)
+        await connection.execute(f"drop database if exists {name} with (force)")
+    finally:
+        await connection.close()

@@ -1,0 +1,5 @@
+"""Owns ``python -m tocengine``."""
+
+from tocengine.cli import main
+
+main()

@@ -1,0 +1,364 @@
+"""Owns the route role's loop: one poll of the log, one transaction with everything that follows from it.
+
+Positions, encounters, decisions, notices, lanes, audit rows and work items commit together or not at all, so that a
+crash at any point replays the batch to the same result (design section 7).
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import TypeAlias
+
+import asyncpg
+import msgspec
+import structlog
+
+from tocengine.config import RoutingSettings
+from tocengine.errors import EventDataError, PositionLostError, UnavailableError
+from tocengine.model.audit import AuditAction, AuditRecord
+from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
+from tocengine.model.event import EventRecord
+from tocengine.model.ids import MessageId, derive
+from tocengine.model.message import Problem, Quarantined
+from tocengine.model.work import WorkItem, WorkKind
+from tocengine.ports import (
+    NOTICES_DUE,
+    AuditTrail,
+    Batch,
+    Clock,
+    LogConsumer,
+    LogRecord,
+    RecordReader,
+    Tracker,
+    Transaction,
+    WorkItems,
+)
+from tocengine.postgres import SERIALIZATION, Pool, is_unavailable
+from tocengine.routing.batch import Rulings, decide_batch
+from tocengine.routing.policy import RoutePolicy
+from tocengine.routing.postgres import LiveDirectory, SetAside, notify, storable, store_rulings, store_set_aside
+from tocengine.telemetry import Metrics
+
+EVENTS_TOPIC = "toc.events.v1"
+POLL_S = 0.5
+LAG_S = 5.0
+BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+
+Item: TypeAlias = EventRecord | SetAside
+
+DATA_ERRORS = (
+    EventDataError,
+    asyncpg.DataError,  # class 22
+    asyncpg.IntegrityConstraintViolationError,  # class 23
+    asyncpg.ProgramLimitExceededError,  # class 54
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What one record's own content can cause; everything else is an outage or a defect that no bisection cures."""
+
+log = structlog.get_logger()
+
+
+class RouteWorker:
+    """Consumes events and quarantine. `step` is one turn of the loop; `run` turns until told to stop."""
+
+    def __init__(
+        self,
+        *,
+        consumer: LogConsumer,
+        pool: Pool,
+        tracker: Tracker,
+        audit: AuditTrail,
+        work_items: WorkItems,
+        reader: RecordReader,
+        directory: LiveDirectory,
+        policy: RoutePolicy,
+        settings: RoutingSettings,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._consumer, self._pool, self._tracker = consumer, pool, tracker
+        self._audit, self._work_items, self._reader = audit, work_items, reader
+        self._directory, self._policy, self._settings = directory, policy, settings
+        self._metrics, self._clock = metrics, clock
+        self._lag_at = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set; what is under way is finished. Outages are waited out, never raised."""
+        failures = 0
+        try:
+            while not stop.is_set():
+                try:
+                    await self.step(POLL_S)
+                    failures = 0
+                except PositionLostError:
+                    log.warning("position_lost")
+                    await self._rewind()
+                except Exception as error:
+                    if not _is_transient(error):
+                        raise
+                    told = str(error) if isinstance(error, UnavailableError) else ""
+                    log.warning("routing_waits", error_type=type(error).__name__, error=told)
+                    await self._rewind()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+                    failures += 1
+        finally:
+            await self._consumer.close()
+
+    async def step(self, timeout_s: float) -> int:
+        """Polls once and applies what came; returns how many records that were.
+
+        Raises UnavailableError or what asyncpg raises for an outage, and PositionLostError; nothing is applied then.
+        """
+        await self._directory.refresh()
+        batches = await self._consumer.poll(self._settings.batch_records, timeout_s)
+        if batches:
+            started = time.perf_counter()
+            await self._apply(batches)
+            self._metrics.routing_batch_seconds.observe(time.perf_counter() - started)
+        await self._measure_lag()
+        return sum(len(batch.records) for batch in batches)
+
+    async def _rewind(self) -> None:
+        with suppress(UnavailableError, OSError):
+            await self._consumer.rewind()
+
+    async def _measure_lag(self) -> None:
+        if time.monotonic() - self._lag_at < LAG_S:
+            return
+        self._lag_at = time.monotonic()
+        with suppress(UnavailableError, OSError):
+            for (topic, partition), records in (await self._consumer.lag()).items():
+                self._metrics.routing_lag.labels(topic, str(partition)).set(records)
+
+    # --- one batch
+
+    async def _apply(self, batches: Sequence[Batch]) -> None:
+        """The batch in one transaction; records that make it fail are found, set aside, and the rest applied."""
+        items = [self._read(record) for batch in batches for record in batch.records]
+        while True:
+            now = self._clock()
+            try:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    await self._consumer.commit(connection, batches)
+                    outcome = await self._route(connection, items, now)
+            except DATA_ERRORS as error:
+                if is_unavailable(error):
+                    raise
+                culprit, cause = await self._find_culprit(items, error)
+                items[culprit] = self._set_aside(items[culprit], batches, culprit, cause)
+                continue
+            self._count(items, outcome)
+            return
+
+    async def _find_culprit(self, items: Sequence[Item], error: Exception) -> tuple[int, Exception]:
+        """The index of the first record with which the batch fails, given those before it: a binary search over
+        prefixes in transactions that are rolled back. Raises `error` where no event can be blamed."""
+        good, bad = 0, len(items)
+        cause = error
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            failure = await self._try(items[:middle])
+            if failure is None:
+                good = middle
+            else:
+                bad, cause = middle, failure
+        if not isinstance(items[bad - 1], EventRecord):
+            raise UnavailableError("a batch fails whatever it contains") from error
+        return bad - 1, cause
+
+    async def _try(self, items: Sequence[Item]) -> Exception | None:
+        async with self._pool.acquire() as connection:
+            trial = connection.transaction()
+            await trial.start()
+            try:
+                await self._route(connection, items, self._clock())
+            except DATA_ERRORS as error:
+                if is_unavailable(error):
+                    raise
+                return error
+            finally:
+                if not connection.is_closed():
+                    await trial.rollback()
+        return None
+
+    async def _route(self, transaction: Transaction, items: Sequence[Item], now: datetime) -> Rulings:
+        events = [item for item in items if isinstance(item, EventRecord)]
+        aside = [item for item in items if isinstance(item, SetAside)]
+        tracked = await self._tracker.track(transaction, events, now) if events else ()
+        rulings = await decide_batch(transaction, tracked, self._directory.current, self._policy, now)
+        snapshots, transitions = _to_store(tracked, rulings)
+        if snapshots or transitions:
+            await self._tracker.store(transaction, snapshots, transitions)
+        notices = await store_rulings(transaction, rulings.made, now)
+        audits, work = rulings.audit_records(now), rulings.work_items()
+        if aside:
+            fresh = await store_set_aside(transaction, aside)
+            audits += [_aside_audit(row, row.message_id in fresh, now) for row in aside]
+            work += [_aside_work(row, now) for row in aside if row.message_id in fresh]
+        if audits:
+            await self._audit.record(transaction, audits)
+        if work:
+            await self._work_items.open(transaction, work)
+        if notices:
+            await notify(transaction, [NOTICES_DUE])
+        return rulings
+
+    # --- what is set aside
+
+    def _read(self, record: LogRecord) -> Item:
+        try:
+            if record.topic == EVENTS_TOPIC:
+                return self._reader.event(record)
+            return _of_quarantined(self._reader.quarantined(record))
+        except EventDataError as error:
+            return _undecodable(record, error.problem, self._clock())
+
+    def _set_aside(self, item: Item, batches: Sequence[Batch], index: int, error: Exception) -> SetAside:
+        problem = (
+            error.problem
+            if isinstance(error, EventDataError)
+            else Problem(reason="not_routable", text=f"Routing fails with {type(error).__name__}", stage="track")
+        )
+        record = [record for batch in batches for record in batch.records][index]
+        assert isinstance(item, EventRecord)
+        event = item.summary
+        log.error(
+            "event_set_aside", message_id=str(event.message_id), feed=event.feed, reason=problem.reason,
+            error_type=type(error).__name__, location=_place(error),
+        )  # fmt: skip
+        return SetAside(
+            message_id=event.message_id,
+            stage="track",
+            feed=storable(event.feed),
+            control_id=storable(event.control_id),
+            reason=storable(problem.reason),
+            location=storable(problem.location),
+            code=problem.code,
+            text=storable(problem.text),
+            answered=storable(event.answered),
+            content_type="application/cloudevents+json",
+            body=record.value,
+            received_at=event.received_at,
+            trigger=storable(event.trigger),
+            part=event.part,
+            revision=event.revision,
+            day=event.message_day,
+        )
+
+    def _count(self, items: Iterable[Item], rulings: Rulings) -> None:
+        for item in items:
+            if isinstance(item, EventRecord):
+                self._metrics.events_tracked.labels(item.summary.feed, "applied").inc()
+            elif item.stage == "track":
+                self._metrics.events_tracked.labels(item.feed, "set_aside").inc()
+                self._metrics.quarantined.labels(item.feed, "track", item.reason).inc()
+        for tracked in rulings.tracked:
+            for transition in tracked.transitions:
+                self._metrics.transitions.labels(transition.kind, transition.status).inc()
+        for _, ruling in rulings.made:
+            if ruling.decision is not None:
+                self._metrics.decisions.labels(ruling.decision.reason or "SENT").inc()
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, (UnavailableError, *SERIALIZATION)) or is_unavailable(error)
+
+
+def _to_store(tracked: Sequence[TrackedEncounter], rulings: Rulings) -> tuple[list[Snapshot], list[Transition]]:
+    """Snapshots that something refers to: a transition, or a notice that renders it.
+
+    Everything a batch says of an encounter shows it as it is after the batch, so there is one snapshot of each.
+    """
+    rendered = {ruling.notice.snapshot_id for _, ruling in rulings.made if ruling.notice is not None}
+    snapshots: list[Snapshot] = []
+    transitions: list[Transition] = []
+    for encounter in tracked:
+        snapshot = encounter.snapshot
+        if encounter.transitions or snapshot.snapshot_id in rendered:
+            snapshots.append(snapshot)
+        for transition in encounter.transitions:
+            if transition.snapshot_id != snapshot.snapshot_id:
+                transition = msgspec.structs.replace(transition, snapshot_id=snapshot.snapshot_id)
+            transitions.append(transition)
+    return snapshots, transitions
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of code an error passed: enough to find a defect, and nothing of the data."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return f"{last.tb_frame.f_code.co_filename.rpartition('/')[2]}:{last.tb_lineno}" if last else ""
+
+
+def _of_quarantined(quarantined: Quarantined) -> SetAside:
+    message, problem = quarantined.message, quarantined.problem
+    return SetAside(
+        message_id=message.message_id,
+        stage=problem.stage,
+        feed=storable(message.feed),
+        control_id=storable(message.control_id),
+        reason=storable(problem.reason),
+        location=storable(problem.location),
+        code=problem.code,
+        text=storable(problem.text),
+        answered=storable(quarantined.answered),
+        content_type=message.content_type,
+        body=message.body,
+        received_at=message.received_at,
+    )
+
+
+def _undecodable(record: LogRecord, problem: Problem, now: datetime) -> SetAside:
+    return SetAside(
+        message_id=MessageId(derive("undecodable", record.topic, record.value)),
+        stage="track",
+        feed="",
+        control_id="",
+        reason=problem.reason,
+        text=problem.text,
+        content_type="application/octet-stream",
+        body=record.value,
+        received_at=now,
+    )
+
+
+def _aside_audit(row: SetAside, fresh: bool, now: datetime) -> AuditRecord:
+    return AuditRecord(
+        action=AuditAction.MESSAGE_QUARANTINED if fresh else AuditAction.MESSAGE_REPEATED,
+        at=now,
+        message_id=row.message_id,
+        detail={
+            "feed": row.feed,
+            "stage": row.stage,
+            "reason": row.reason,
+            "location": row.location,
+            "code": row.code,
+            "answered": row.answered,
+        },
+    )
+
+
+def _aside_work(row: SetAside, now: datetime) -> WorkItem:
+    """One item per event that could not be tracked; messages that fail alike share one, or a bad feed buries all."""
+    tracked = row.stage == "track"
+    return WorkItem(
+        kind=WorkKind.EVENT_SET_ASIDE if tracked else WorkKind.MESSAGE_QUARANTINED,
+        subject=str(row.message_id) if tracked else f"{row.feed}|{row.reason}|{row.location}",
+        summary=(
+            f"An event could not be routed and was set aside ({row.reason})."
+            if tracked
+            else f"Messages of this feed are quarantined: {row.reason}{' at ' + row.location if row.location else ''}."
+        ),
+        opened_at=now,
+        feed=row.feed,
+        message_id=row.message_id,
+    )

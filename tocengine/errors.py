@@ -5,6 +5,7 @@ TocError
 +-- UnavailableError       exit 3: a service cannot be reached; no positive answer may be given
 |   +-- SchemaTooNewError  exit 3: the database was migrated by a newer program
 +-- PositionLostError      another consumer took the partition; the batch must not be applied
++-- LogGapError            exit 3: the log does not hold the stored position; a person decides how to go on
 +-- RefusedError           the sender is told why: ACK code and HTTP status
 |   +-- FramingError       bytes that are no MLLP frame
 |   +-- SyntaxRefusedError bytes that are no HL7 v2 message / no FHIR JSON
@@ -46,6 +47,15 @@ class SchemaTooNewError(UnavailableError):
 
 class PositionLostError(TocError):
     """The partition was taken by another consumer since the batch was read."""
+
+
+class LogGapError(TocError):
+    """The log no longer holds, or never held, what comes at a consumer's stored position.
+
+    Never skipped silently: records were removed before they were read, or this is another log.
+    """
+
+    exit_code = 3
 
 
 class RefusedError(TocError):

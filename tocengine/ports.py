@@ -8,13 +8,14 @@ import asyncpg
 import asyncpg.pool
 import msgspec
 
+from tocengine.errors import RefusedError
 from tocengine.model.audit import AuditRecord
 from tocengine.model.directory import Recipient
 from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
 from tocengine.model.event import EventRecord
 from tocengine.model.facts import Destination
 from tocengine.model.ids import FeedName, RecipientId
-from tocengine.model.message import Message, Receipt
+from tocengine.model.message import Message, Problem, Quarantined, Receipt
 from tocengine.model.notice import Notice, Outcome
 from tocengine.model.work import WorkItem
 
@@ -74,6 +75,16 @@ class LogConsumer(Protocol):
         """Gives the partitions back."""
 
 
+class RecordReader(Protocol):
+    """Decodes what the log holds. Each method raises EventDataError for a record that is not what its topic says."""
+
+    def event(self, record: LogRecord) -> EventRecord:
+        """Of a `toc.events.v1` record; the FHIR content stays undecoded."""
+
+    def quarantined(self, record: LogRecord) -> Quarantined:
+        """Of a `toc.quarantine.v1` record."""
+
+
 class Normalizer(Protocol):
     """Turns a message into events. Pure. Raises RefusedError for what cannot be normalized."""
 
@@ -81,11 +92,37 @@ class Normalizer(Protocol):
         """One event per patient the message is about."""
 
 
+class RecordBuilder(Protocol):
+    """Turns what the door takes in into log records: topic, key hash, CloudEvents envelope. Pure."""
+
+    def message(self, message: Message) -> LogRecord:
+        """The raw bytes, for ``toc.messages.v1``."""
+
+    def events(self, message: Message, records: Sequence[EventRecord]) -> list[LogRecord]:
+        """One record per event, for ``toc.events.v1``, each keyed by its own patient."""
+
+    def quarantined(self, message: Message, problem: Problem, answered: str) -> LogRecord:
+        """The raw bytes with the reason, for ``toc.quarantine.v1``; `answered` is the code or HTTP status given."""
+
+
+class TransitionRecords(Protocol):
+    """Turns what happened to an encounter into the log record the outbox keeps until it is published. Pure."""
+
+    def transition(self, transition: Transition, snapshot: Snapshot, fhir: bytes) -> LogRecord:
+        """For ``toc.transitions.v1``, keyed by the patient; `fhir` is the snapshot's chart, a Bundle in JSON."""
+
+
 class Intake(Protocol):
     """The one door."""
 
     async def accept(self, message: Message) -> Receipt:
         """Returns once the message is durable. Raises UnavailableError when it is not: give no positive answer."""
+
+    async def refuse(self, message: Message, error: RefusedError) -> Receipt:
+        """Keeps in quarantine what the adapter itself refuses (broken frame, unknown sender, unsupported type).
+
+        Raises UnavailableError when it is not durable; the refusal may be given to the sender all the same.
+        """
 
 
 class DestinationResolver(Protocol):
@@ -139,8 +176,22 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 class Channel(Protocol):
     """One way to reach a recipient. A channel renders, sends once and says what came of it; it never retries."""
 
+    reads_chart: bool
+    """Whether `render` needs the chart; where it does not, `fhir` is empty."""
+
     def render(self, notice: Notice, snapshot: Snapshot, fhir: bytes, recipient: Recipient, url: str) -> bytes:
         """The body at `notice.level`; `fhir` is the snapshot's chart. The same arguments give the same bytes."""
 
     async def send(self, address: Address, notice: Notice, body: bytes, now: datetime) -> Outcome:
         """One attempt. Never raises for anything the network or the receiver does."""
+
+
+class RecipientLookup(Protocol):
+    """Finds a recipient of the directory in force."""
+
+    def recipient(self, recipient_id: RecipientId) -> Recipient | None:
+        """With its endpoints in order of preference. None where it was retired."""
+
+
+NOTICES_DUE = "tocengine_notices"
+"""The PostgreSQL NOTIFY channel on which routing says, after its commit, that lanes are due."""

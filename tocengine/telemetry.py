@@ -48,6 +48,17 @@ def configure_logging(level: str = "info", **bound: str) -> None:
     structlog.contextvars.bind_contextvars(**bound)
 
 
+def origin_of(error: BaseException) -> dict[str, str | int]:
+    """What may be logged of an unexpected error: its type and where it was raised; its text may be PHI."""
+    fields: dict[str, str | int] = {"error_type": type(error).__name__}
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is not None:
+        fields |= {"file": trace.tb_frame.f_code.co_filename, "line": trace.tb_lineno}
+    return fields
+
+
 class Metrics:
     """Every metric of the engine, in a registry of its own. Labels are configuration names and codes, never data."""
 

@@ -40,7 +40,7 @@ create table patient (
     domain      text        not null,
     value       text        not null,
     survivor_id uuid        references patient,  -- set by a merge: this key is an alias from then on
-    facts       bytea       not null default '{}',
+    statements  int         not null default 0,  -- rows of patient_event under this key
     updated_at  timestamptz not null,
     unique (domain, value)
 );
@@ -54,7 +54,7 @@ create table encounter (
     feed         text        not null,
     facility     text        not null,
     state        text        not null,
-    body         bytea       not null,  -- encounters/machine.py: the folded state
+    body         bytea       not null,  -- encounters/state.py: EncounterBody
     revision     int         not null,
     opened_at    timestamptz,
     closed_at    timestamptz,
@@ -70,11 +70,27 @@ create table encounter_event (
     revision     smallint    not null,
     recorded_at  timestamptz not null,
     received_at  timestamptz not null,
-    summary      bytea       not null,
+    linked       boolean     not null,  -- an event of another visit that names this one; without content
+    summary      bytea       not null,  -- model.event.Event
     fhir         bytea       not null,
     learned_at   timestamptz not null default clock_timestamp(),
     primary key (encounter_id, message_id, part)
 );
+alter table encounter_event alter column fhir set storage external;  -- as log_record
+
+create table patient_event (  -- what was said of a person without naming a visit (A28, A31, A40)
+    patient_id   uuid        not null,  -- of the key as it was sent, whatever it was merged into
+    message_id   uuid        not null,
+    part         smallint    not null,
+    revision     smallint    not null,
+    recorded_at  timestamptz not null,
+    received_at  timestamptz not null,
+    summary      bytea       not null,
+    fhir         bytea       not null,
+    learned_at   timestamptz not null default clock_timestamp(),
+    primary key (patient_id, message_id, part)
+);
+alter table patient_event alter column fhir set storage external;  -- as log_record
 
 create table snapshot (
     snapshot_id  uuid        primary key,
@@ -83,6 +99,7 @@ create table snapshot (
     fhir         bytea       not null,  -- the chart: a collection Bundle
     created_at   timestamptz not null
 );
+alter table snapshot alter column fhir set storage external;  -- as log_record
 
 create table transition (
     transition_id uuid        primary key,
@@ -92,7 +109,7 @@ create table transition (
     fact_kind     text        not null,
     occurrence    int         not null,
     watched       bytea       not null,
-    snapshot_id   uuid        not null references snapshot,
+    snapshot_id   uuid        references snapshot,  -- null: published, told to nobody (bed moves, leaves)
     supersedes    uuid,
     message_id    uuid        not null,
     effective     text        not null,

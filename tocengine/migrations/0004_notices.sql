@@ -9,6 +9,9 @@ create table decision (
     watched      bytea       not null,
     basis        text[]      not null,
     reason       text,                  -- null: a notice was made
+    status       text,                  -- of that notice: NEW | UPDATED | CANCELLED | RETRACTED
+    level        text,                  -- of that notice
+    patient_id   uuid        not null,  -- whose encounter it was then: a merge or move is told by the difference
     notice_id    uuid,
     evidence     text        not null,
     message_id   uuid        not null,
@@ -23,10 +26,13 @@ create table lane (
     due_at       timestamptz,           -- null: nothing to send
     lease        uuid,                  -- the worker's token while it holds the lane
     worker_id    uuid,
+    waits_for    text,                  -- the endpoint it waits for; with due_at null, parked until that one is back
+    probe        boolean     not null default false,    -- the one lane sent to find out whether that one is back
     primary key (recipient_id, encounter_id)
 );
 create index lane_due on lane (due_at) where lease is null and due_at is not null;
 create index lane_by_worker on lane (worker_id) where lease is not null;
+create index lane_waiting on lane (waits_for) where waits_for is not null;
 
 create table notice (
     notice_id     uuid        primary key,
@@ -42,6 +48,7 @@ create table notice (
     created_at    timestamptz not null,
     expires_at    timestamptz not null,
     ended_at      timestamptz,
+    superseded_by uuid,                                 -- a newer notice says otherwise: no further attempt, no replay
     reason        text                                  -- why it ended other than by delivery
 );
 create index notice_open on notice (recipient_id, encounter_id, sequence) where ended_at is null;

@@ -18,12 +18,14 @@ create index audit_record_by_notice on audit_record (notice_id) where notice_id 
 create index audit_record_by_encounter on audit_record (encounter_id) where encounter_id is not null;
 
 create table audit_block (
-    block_number  bigint      primary key,
+    block_number  bigint      primary key,  -- 1, 2, 3, ... without gaps
     previous_hash bytea       not null,
-    audit_ids     bigint[]    not null,  -- in chain order
-    row_hashes    bytea       not null,  -- 32 bytes each, in the same order
-    hash          bytea       not null,  -- SHA-256 of previous_hash, ids and row_hashes
-    last_xid      xid8        not null,
+    audit_ids     bigint[]    not null,     -- in chain order
+    row_hashes    bytea       not null,     -- 32 bytes each, in the same order
+    hash          bytea       not null,     -- SHA-256 of all the rest of the block: audit/chain.py
+    record_count  bigint      not null,     -- records in this block and all before it
+    last_xid      xid8        not null,     -- (last_xid, last_audit_id): how far the log is sealed
+    last_audit_id bigint      not null,
     sealed_at     timestamptz not null
 );
 

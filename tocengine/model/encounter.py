@@ -16,6 +16,7 @@ from tocengine.model.ids import (
     SnapshotId,
     TransitionId,
 )
+from tocengine.model.message import ContentType
 from tocengine.model.time import Timestamp
 
 
@@ -134,6 +135,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     control_id: str
     message_id: MessageId
     received_at: datetime
+    content_type: ContentType = ContentType.HL7V2  # what the triggering message came as
     phases: tuple[tuple[str, Timestamp], ...] = ()  # ("EMERGENCY", start), ("INPATIENT", start): classHistory
     flags: tuple[str, ...] = ()
 

@@ -68,7 +68,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EventRecord(msgspec.Struct, frozen=True):
-    """`data` of a `toc.events.v1` record. `fhir`, a collection Bundle in JSON, stays undecoded on the way to routing."""
+    """`data` of a `toc.events.v1` record. `fhir`, a collection Bundle in JSON, stays undecoded up to routing."""
 
     summary: Event
     fhir: msgspec.Raw

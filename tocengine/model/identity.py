@@ -65,3 +65,17 @@ class Organization(msgspec.Struct, frozen=True, omit_defaults=True):
 def uuid_urn(value: UUID) -> str:
     """The ``urn:uuid:`` form used as a Bundle entry's fullUrl."""
     return f"urn:uuid:{value}"
+
+
+def valid_npi(text: str) -> bool:
+    """Whether `text` is a national provider identifier: ten digits whose Luhn sum holds with the prefix 80840
+    (45 CFR 162.406)."""
+    if len(text) != 10 or not (text.isascii() and text.isdigit()):
+        return False
+    total = 24  # the Luhn sum of the prefix 80840
+    for position, digit in enumerate(reversed(text)):
+        value = int(digit)
+        if position % 2:
+            value = value * 2 - 9 if value > 4 else value * 2
+        total += value
+    return total % 10 == 0

@@ -20,17 +20,18 @@ RecipientId = NewType("RecipientId", str)
 EndpointId = NewType("EndpointId", str)
 
 
+_VERSION_8 = 0x8 << 76 | 0x2 << 62  # the version nibble and the variant bits
+_RANDOM_BITS = ~(0xF << 76 | 0x3 << 62) & (1 << 128) - 1
+
+
 def derive(kind: str, *parts: str | bytes) -> UUID:
     """A UUID (RFC 9562 version 8) that depends on `kind` and `parts` alone.
 
     Each part is length-prefixed, so that ("ab", "c") and ("a", "bc") differ.
     """
-    digest = hashlib.sha256(kind.encode())
+    chunks = [kind.encode()]
     for part in parts:
         raw = part.encode() if isinstance(part, str) else part
-        digest.update(len(raw).to_bytes(4, "big"))
-        digest.update(raw)
-    value = bytearray(digest.digest()[:16])
-    value[6] = (value[6] & 0x0F) | 0x80
-    value[8] = (value[8] & 0x3F) | 0x80
-    return UUID(bytes=bytes(value))
+        chunks += (len(raw).to_bytes(4, "big"), raw)
+    value = int.from_bytes(hashlib.sha256(b"".join(chunks)).digest()[:16], "big")
+    return UUID(int=(value & _RANDOM_BITS) | _VERSION_8)

@@ -26,6 +26,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     received_at: datetime
     body: bytes
     peer: str = ""  # address or client id, never a person
+    answers: tuple[str, str, str] = ("202", "422", "400")
+    """What its sender is told when it is accepted, in error, rejected: a code or HTTP status, "" for nothing at all."""
 
 
 class Disposition(StrEnum):
@@ -56,3 +58,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     message_id: MessageId
     disposition: Disposition
     problem: Problem | None = None
+    answered: str = ""  # one of `Message.answers`
+
+
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`data` of a `toc.quarantine.v1` record: a message as received, its problem, what its sender was told."""
+
+    message: Message  # the body is base64 in JSON
+    problem: Problem
+    answered: str = ""  # the acknowledgment code given, or the HTTP status

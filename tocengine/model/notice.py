@@ -125,6 +125,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     failure: Failure | None = None
     delivered: bool = True
+    reached: bool = True  # False: the recipient certainly does not hold the notice through this attempt
     status: int | None = None
     detail: str = ""
     retry_after_s: float | None = None

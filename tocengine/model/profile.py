@@ -1,5 +1,7 @@
 """Owns the source profile: what the engine has to know about a sender to read its messages rightly, as data."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from tocengine.model.facts import PatientClass
@@ -67,3 +69,13 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     profile: SourceProfile
     shadow: bool = False
     domains: dict[str, IdentifierDomain] = msgspec.field(default_factory=dict)  # by name and by every alias
+
+
+class EngineIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this engine is to its partners: the intermediary in every notice, and the hospitals it speaks for."""
+
+    name: str
+    base_url: str  # FHIR base, such as https://toc.example.org/fhir
+    organization: str
+    facilities: Mapping[FacilityId, SendingFacility] = msgspec.field(default_factory=dict)
+    domains: Mapping[str, IdentifierDomain] = msgspec.field(default_factory=dict)  # by name and by every alias

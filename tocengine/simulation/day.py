@@ -24,7 +24,7 @@ SHIFTS = ("morning", "afternoon", "evening")
 
 @dataclass(frozen=True)
 class Post:
-    """One message of the day. `feed` is a feed of the demo's configuration; `body` is HL7 v2, or FHIR JSON for Valley."""
+    """One message of the day: HL7 v2 for the feed of St. Jude, FHIR JSON for that of Valley General."""
 
     shift: int
     feed: str
@@ -148,9 +148,10 @@ class DayWriter:
         visit = self._visit("I", self._person(PATEL))
         self._send(0, "A01", visit)
         self._expect(0, visit, "INPATIENT_ADMIT", "patel")
-        for shift, unit in ((0, "ICU:1"), (1, "3N:12"), (2, "3N:14")):
-            self._send(shift, "A02", visit.but(unit=unit))
+        self._send(0, "A02", visit.but(unit="ICU:1"))
+        self._send(1, "A02", visit.but(unit="3N:12"))
         self._send(1, "A08", visit.but(unit="3N:12"))
+        self._send(2, "A02", visit.but(unit="3N:14"))
 
     def _sent_twice(self) -> None:
         visit = self._visit("I", self._person(PATEL))

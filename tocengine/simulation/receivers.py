@@ -68,9 +68,8 @@ class Receivers:
         if failed := self._failing(notice_id):
             return failed
         data = orjson.loads(body)["data"]
-        notice = Expected(
-            request.match_info["recipient"], data["encounter"]["visit_number"], data["kind"], data["status"]
-        )
+        visit = data.get("encounter", {}).get("visit_number") or self._visit_of(data["supersedes"])
+        notice = Expected(request.match_info["recipient"], visit, data["kind"], data["status"])
         return self._accept(notice, notice_id, body)
 
     async def _fhir(self, request: web.Request) -> web.Response:
@@ -92,6 +91,10 @@ class Receivers:
             )
         visit = encounter["identifier"][0]["value"]
         return self._accept(Expected(request.match_info["recipient"], visit, kind, status), notice_id, body)
+
+    def _visit_of(self, notice_id: str) -> str:
+        """A retraction says no more than which notice it takes back."""
+        return next(notice.visit for notice, known in self.arrivals if known == notice_id)
 
     def _signed(self, notice_id: str, headers: Mapping[str, str], body: bytes) -> bool:
         get = headers.get

@@ -1,0 +1,16 @@
+"""Derived ids depend on their parts, and on where one part ends and the next begins."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocengine.model.ids import derive
+
+
+@given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))
+def test_different_parts_give_different_ids(left: list[str], right: list[str]) -> None:
+    assert (derive("kind", *left) == derive("kind", *right)) == (left == right)
+
+
+def test_ids_are_version_8_uuids() -> None:
+    value = derive("message", "feed", b"bytes")
+    assert (value.version, value.variant) == (8, "specified in RFC 4122")

@@ -1,0 +1,297 @@
+"""The composition root: builds the stages a process has, in path order, and runs them until it shall drain.
+
+Everything that a stage needs of another is handed over here, as a port. Nothing is global.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tocengine.adapters.fhir.clients import ClientStore
+from tocengine.adapters.fhir.server import FhirServer, create_app
+from tocengine.adapters.hl7v2_feed import HL7Feed
+from tocengine.adapters.intake import Intake
+from tocengine.adapters.mllp.server import MllpServer
+from tocengine.admin import Check, role_app
+from tocengine.audit.checkpoints import generate_signing_key, load_signing_key
+from tocengine.audit.postgres import PostgresAuditTrail
+from tocengine.audit.sealer import Sealer
+from tocengine.config import Config, FeedSettings
+from tocengine.config_file import domains_by_name, sources
+from tocengine.credentials import patient_hash_key, resolve_secret
+from tocengine.delivery.alerts import AlertWorker
+from tocengine.delivery.channels.base import HttpPoster, Surroundings
+from tocengine.delivery.channels.registry import open_channels
+from tocengine.delivery.networks import NetworkGuard
+from tocengine.delivery.worker import DeliveryWorker
+from tocengine.embedded import database
+from tocengine.encounters.postgres import PostgresTracker
+from tocengine.errors import UnavailableError
+from tocengine.eventlog import Topic, open_consumer, open_event_log
+from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
+from tocengine.eventlog.relay import OutboxRelay
+from tocengine.inspection.gauges import Gauges
+from tocengine.model.profile import EngineIdentity, Source
+from tocengine.normalize.dispatch import normalizer_for
+from tocengine.ports import EventLog
+from tocengine.postgres import Pool, create_pool, migrate, unavailable_errors
+from tocengine.routing.policy import RoutePolicy
+from tocengine.routing.postgres import LiveDirectory
+from tocengine.routing.worker import RouteWorker
+from tocengine.telemetry import Metrics
+from tocengine.web import WebServer
+from tocengine.work_items.postgres import PostgresWorkItems
+
+log = structlog.get_logger()
+
+INTAKE_TOPICS = (Topic.MESSAGES, Topic.EVENTS, Topic.QUARANTINE)
+ROUTED_TOPICS = (Topic.EVENTS, Topic.QUARANTINE)
+
+
+class Role(StrEnum):
+    """What a process does. Scaled out there may be any number of each."""
+
+    INGEST = "ingest"
+    ROUTE = "route"
+    DELIVER = "deliver"
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+def engine_identity(config: Config) -> EngineIdentity:
+    """Who this engine is to its partners."""
+    return EngineIdentity(
+        name=config.engine.name,
+        base_url=config.engine.base_url.rstrip("/") + "/fhir",
+        organization=config.engine.organization,
+        facilities={facility.id: facility for facility in config.facilities},
+        domains=domains_by_name(config),
+    )
+
+
+def role_socket(config: Config, name: str) -> Path:
+    """Where a supervised role serves its admin pages."""
+    return config.engine.data_dir / "run" / f"{name}.sock"
+
+
+def checkpoint_dir(config: Config) -> Path:
+    """Where signed audit checkpoints are kept: outside the database."""
+    return config.audit.checkpoint_dir or config.engine.data_dir / "audit"
+
+
+def audit_signing_key(config: Config) -> Ed25519PrivateKey:
+    """The configured key; on the embedded default one that is made when it is first needed."""
+    if config.keys.audit_signing or not config.is_embedded:
+        return load_signing_key(config.keys.audit_signing)
+    return generate_signing_key(config.engine.data_dir / "keys" / "audit_signing.pem")
+
+
+class Engine:
+    """The roles of one process. `run` builds them, reports ready, and returns when they have drained."""
+
+    def __init__(self, config: Config, roles: Sequence[Role], admin_listen: str | Path) -> None:
+        self._config, self._roles, self._admin_listen = config, tuple(dict.fromkeys(roles)), admin_listen
+        self._metrics = Metrics()
+        self._audit, self._work_items = PostgresAuditTrail(), PostgresWorkItems()
+        self._checks: dict[str, Check] = {}
+
+    async def run(self, drain: asyncio.Event) -> int:
+        """Serves until `drain` is set; exit status 0 after an orderly end.
+
+        Raises ConfigurationError and UnavailableError for what prevents the start.
+        """
+        async with AsyncExitStack() as stack:
+            dsn = await stack.enter_async_context(database(self._config))
+            pool = await self._pool(dsn)
+            stack.push_async_callback(_close, pool)
+            gauges = Gauges(pool, self._metrics)
+            self._checks["database"] = gauges.reachable
+            admin = WebServer(role_app(self._metrics.registry, self._checks, gauges.refresh), self._admin_listen)
+            stop = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                workers: list[asyncio.Task[None]] = []
+                if Role.ROUTE in self._roles:
+                    workers += await self._route(stack, group, dsn, pool, stop)
+                if Role.DELIVER in self._roles:
+                    workers += await self._deliver(stack, group, pool, stop)
+                if Role.INGEST in self._roles:
+                    await stack.enter_async_context(self._ingest(dsn, pool))
+                await admin.start()
+                stack.push_async_callback(admin.stop)
+                log.info("ready", role=",".join(self._roles))
+                await _drained(drain, workers)
+                stop.set()
+        return 0
+
+    async def _pool(self, dsn: str) -> Pool:
+        pool = await create_pool(dsn, self._config.postgres.pool_size, application_name="+".join(self._roles))
+        with unavailable_errors():
+            async with pool.acquire() as connection:
+                await migrate(connection)
+        return pool
+
+    # ---- ingest -----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _ingest(self, dsn: str, pool: Pool) -> AsyncIterator[None]:
+        """Listeners in front of the one door. Drained in reverse: listeners first, then the log."""
+        event_log = await open_event_log(self._config.event_log, dsn, topics=INTAKE_TOPICS, metrics=self._metrics)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(event_log.close)
+            feeds = sources(self._config)
+            intake = Intake(
+                event_log,
+                normalizer_for(feeds.values()),
+                CloudEventRecords(KeyHasher(patient_hash_key(self._config))),
+                self._metrics,
+                strict=[name for name, source in feeds.items() if source.profile.ack_policy == "strict"],
+            )
+            for settings in self._config.feeds:
+                if settings.protocol == "mllp":
+                    server = self._mllp(settings, feeds[settings.name], intake)
+                    await server.start()
+                    stack.push_async_callback(server.drain)
+            if partners := [settings.name for settings in self._config.feeds if settings.protocol == "fhir"]:
+                clients = ClientStore(pool)
+                app = create_app(
+                    intake, {name: feeds[name] for name in partners}, clients, self._metrics, self._config.http, utc_now
+                )
+                fhir = FhirServer(app, clients, self._config.http)
+                await fhir.start()
+                stack.push_async_callback(fhir.stop)
+            yield
+
+    def _mllp(self, settings: FeedSettings, source: Source, intake: Intake) -> MllpServer:
+        return MllpServer(settings, HL7Feed(source, intake, utc_now, self._metrics), self._metrics)
+
+    # ---- route ------------------------------------------------------------------------------------------------------
+
+    async def _route(
+        self,
+        stack: AsyncExitStack,
+        group: asyncio.TaskGroup,
+        dsn: str,
+        pool: Pool,
+        stop: asyncio.Event,
+    ) -> list[asyncio.Task[None]]:
+        config = self._config
+        directory = LiveDirectory(pool, config.routing.directory_refresh_s)
+        records = CloudEventRecords(KeyHasher(patient_hash_key(config)))
+        worker = RouteWorker(
+            consumer=await open_consumer(config.event_log, dsn, pool, ROUTED_TOPICS),
+            pool=pool,
+            tracker=PostgresTracker(directory, self._work_items, records, self._audit),
+            audit=self._audit,
+            work_items=self._work_items,
+            reader=CloudEventReader(),
+            directory=directory,
+            policy=RoutePolicy(
+                facilities={facility.id: facility for facility in config.facilities},
+                late_after_h={name: source.profile.late_after_h for name, source in sources(config).items()},
+                max_age=timedelta(hours=config.delivery.max_age_h),
+            ),
+            settings=config.routing,
+            metrics=self._metrics,
+            clock=utc_now,
+        )
+        outcome_log: EventLog = await open_event_log(config.event_log, dsn, metrics=self._metrics)
+        stack.push_async_callback(outcome_log.close)
+        relay = OutboxRelay(dsn, outcome_log)
+        key = audit_signing_key(config)
+        sealer = Sealer(pool, config.audit, checkpoint_dir(config), key, self._metrics, utc_now)
+        return [
+            group.create_task(worker.run(stop), name="route"),
+            group.create_task(_until(stop, relay.run), name="relay"),
+            group.create_task(sealer.run(stop), name="sealer"),
+        ]
+
+    # ---- deliver ----------------------------------------------------------------------------------------------------
+
+    async def _deliver(
+        self,
+        stack: AsyncExitStack,
+        group: asyncio.TaskGroup,
+        pool: Pool,
+        stop: asyncio.Event,
+    ) -> list[asyncio.Task[None]]:
+        config = self._config
+        directory = LiveDirectory(pool, config.routing.directory_refresh_s)
+        poster = await stack.enter_async_context(HttpPoster(NetworkGuard(config.delivery.allowed_networks)))
+        await directory.refresh()
+        worker = DeliveryWorker(
+            pool,
+            open_channels(Surroundings(poster=poster, identity=engine_identity(config))),
+            directory,
+            resolve_secret,
+            self._audit,
+            self._work_items,
+            config.delivery,
+            self._metrics,
+            utc_now,
+        )
+        alerts = AlertWorker(
+            pool,
+            poster,
+            resolve_secret,
+            self._audit,
+            self._work_items,
+            config.alerts,
+            [feed.name for feed in config.feeds],
+            self._metrics,
+            utc_now,
+            config.delivery.backoff,
+        )
+        return [
+            group.create_task(_follow(directory, config.routing.directory_refresh_s, stop), name="directory"),
+            group.create_task(worker.run(stop), name="deliver"),
+            group.create_task(alerts.run(stop), name="alerts"),
+        ]
+
+
+async def _close(pool: Pool) -> None:
+    """Connections of a database that is gone cannot be closed in order; that must not hold up the end."""
+    try:
+        async with asyncio.timeout(1):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+async def _drained(drain: asyncio.Event, workers: Sequence[asyncio.Task[None]]) -> None:
+    """Returns when `drain` is set; a worker that ends before then ends the process, and its error is raised."""
+    waiting = asyncio.create_task(drain.wait())
+    done, _ = await asyncio.wait([waiting, *workers], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for worker in done - {waiting}:
+        worker.result()
+        raise RuntimeError(f"the worker {worker.get_name()} ended by itself")
+
+
+async def _follow(directory: LiveDirectory, every_s: float, stop: asyncio.Event) -> None:
+    """Keeps the deliver role's directory current; while the database is away the last one stands."""
+    while not stop.is_set():
+        with suppress(UnavailableError):
+            await directory.refresh()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), every_s)
+
+
+async def _until(stop: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
+    """Runs `work`, which does not end by itself, until `stop` is set."""
+    working, stopping = asyncio.ensure_future(work()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        working.result()
+    else:
+        working.cancel()
+        await asyncio.wait([working])

@@ -1,0 +1,137 @@
+"""Owns the commands around single messages: what the engine makes of one, and sending some."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import typer
+from rich.progress import track
+
+from tocengine.adapters.mllp.client import MllpClient
+from tocengine.app import utc_now
+from tocengine.commands import output
+from tocengine.commands.session import ConfigOption, JsonOption, load, run
+from tocengine.config import Config, listen_address
+from tocengine.config_file import sources
+from tocengine.model.profile import Source
+from tocengine.normalize.explain import Element, Explanation
+from tocengine.normalize.explain import explain as explain_message
+
+FRAME = b"\x0b\x1c"
+
+
+def explain(
+    file: Path = typer.Argument(..., metavar="FILE", help="One HL7 v2 message."),
+    feed: str = typer.Option("", help="Read it as this feed would; needed where several are configured."),
+    config: Path = ConfigOption,
+    as_json: bool = JsonOption,
+) -> None:
+    """What the engine makes of a message, segment to field, without sending anything. Shows patient data."""
+    source = _source(load(config), feed)
+    found = explain_message(_bodies(file)[0], source, utc_now())
+    if as_json:
+        output.document(
+            {
+                "trigger": found.trigger,
+                "handled": found.handled,
+                "elements": found.elements,
+                "flags": found.flags,
+                "unused": found.unused,
+                "problem": found.problem,
+                "fhir": [msgspec.json.decode(record.fhir) for record in found.records],
+            }
+        )
+    else:
+        _show(found, source)
+    if found.problem:
+        raise typer.Exit(1)
+
+
+def _source(config: Config, feed: str) -> Source:
+    known = sources(config)
+    wanted = [each.name for each in config.feeds if (each.name == feed if feed else each.protocol == "mllp")]
+    if len(wanted) != 1:
+        what = f"no feed {feed!r}" if feed else "--feed is needed"
+        output.fail(f"{what}; configured: {', '.join(known)}", 2)
+    return known[wanted[0]]
+
+
+def _show(found: Explanation, source: Source) -> None:
+    if found.problem:
+        problem = found.problem
+        output.stdout.print(f"Set aside: {problem.text} ({problem.reason}) at {problem.location or '-'}", markup=False)
+        return
+    handled = "" if found.handled else ", stored and marked not handled yet"
+    output.stdout.print(f"ADT {found.trigger} on feed {source.feed}{handled}", markup=False)
+    lines = ([each.path, each.value, ", ".join(each.fields), _rows(each)] for each in found.elements)
+    output.stdout.print(output.table("", ("element", "value", "from", "table row"), lines))
+    for flag in found.flags:
+        output.stdout.print(f"flag {flag.path}: {', '.join(flag.fields)}", markup=False)
+    if found.unused:
+        output.stdout.print(f"not used: {', '.join(found.unused)}", markup=False)
+
+
+def _rows(element: Element) -> str:
+    return ", ".join(f"{row.table}[{row.code}]{'' if row.found else ' none'}" for row in element.rows)
+
+
+def send(
+    files: list[Path] = typer.Argument(
+        ..., metavar="FILE...", help="HL7 v2 messages, framed or not, several in a file."
+    ),
+    to: str = typer.Option(..., "--to", metavar="HOST:PORT"),
+    timeout: float = typer.Option(30.0, help="Seconds to wait for each answer."),
+    as_json: bool = JsonOption,
+) -> None:
+    """Send messages over MLLP, one at a time, and show each answer."""
+    bodies = [body for file in files for body in _bodies(file)]
+    try:
+        host, port = listen_address(to)
+    except ValueError as error:
+        output.fail(str(error), 2)
+    positive = run(_send(bodies, host, port, timeout, as_json))
+    raise typer.Exit(0 if positive else 1)
+
+
+async def _send(bodies: list[bytes], host: str, port: int, timeout_s: float, as_json: bool) -> bool:
+    positive = True
+    shown = bodies if as_json else track(bodies, "sending", console=output.stderr, transient=True)
+    async with MllpClient(host, port, timeout_s=timeout_s) as client:
+        for number, body in enumerate(shown, 1):
+            answer = await client.send(body)
+            positive = positive and (answer is None or answer.positive)
+            if as_json:
+                output.document({"number": number, "answer": answer})
+            elif answer is None:
+                output.stdout.print(f"{number}: no answer asked for")
+            else:
+                output.stdout.print(f"{number}: {answer.code} {answer.control_id} {answer.text}".rstrip(), markup=False)
+    return positive
+
+
+def _bodies(file: Path) -> list[bytes]:
+    """The messages in a file: between MLLP frame marks, or from one MSH segment to the next."""
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        output.fail(f"{file}: {error.strerror}", 2)
+    found = list(_messages(raw))
+    if not found:
+        output.fail(f"{file}: no HL7 v2 message (no MSH segment) in it", 2)
+    return found
+
+
+def _messages(raw: bytes) -> Iterator[bytes]:
+    if FRAME[:1] in raw:
+        for framed in raw.split(FRAME[:1])[1:]:
+            yield framed.partition(FRAME[1:])[0]
+        return
+    lines: list[bytes] = []
+    for line in raw.splitlines(keepends=True):
+        if line.startswith(b"MSH") and lines:
+            yield b"".join(lines)
+            lines = []
+        if lines or line.lstrip(b"\xef\xbb\xbf").startswith(b"MSH"):
+            lines.append(line)
+    if lines:
+        yield b"".join(lines)

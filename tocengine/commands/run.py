@@ -1,0 +1,71 @@
+"""Owns `tocengine run`: the supervised engine on the embedded default, or single roles."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import typer
+
+from tocengine.admin import engine_app
+from tocengine.app import Engine, Role, role_socket
+from tocengine.commands import output
+from tocengine.commands.session import ConfigOption, load
+from tocengine.config import Config
+from tocengine.embedded import EmbeddedPostgres
+from tocengine.errors import TocError
+from tocengine.process import run_until_drained
+from tocengine.supervisor import role_command, run_supervisor
+from tocengine.telemetry import configure_logging
+from tocengine.web import WebServer
+
+SUPERVISED = {"ingest": (Role.INGEST,), "route-deliver": (Role.ROUTE, Role.DELIVER)}
+"""Two engine processes, so that two cores work: one answers senders, the other routes and delivers."""
+
+
+def run(
+    config: Path = ConfigOption,
+    role: list[Role] = typer.Option([], "--role", help="Run this role only; may be given more than once."),
+    supervised: str = typer.Option("", hidden=True, help="The name under which a supervisor runs this process."),
+) -> None:
+    """Run the engine until SIGTERM; a second signal ends it at once, losing nothing acknowledged."""
+    settings = load(config)
+    configure_logging(
+        settings.engine.log_level, engine=settings.engine.name, role=",".join(role) if role else "supervisor"
+    )
+    try:
+        status = _run_roles(settings, role, supervised) if role else _supervise(settings, config)
+    except (TocError, ExceptionGroup) as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        output.fail(str(reason), reason.exit_code)
+    raise typer.Exit(status)
+
+
+def _reason(error: Exception) -> TocError | None:
+    """What the engine raised on purpose, out of the groups that concurrent tasks wrap it in."""
+    if isinstance(error, ExceptionGroup):
+        return next((reason for each in error.exceptions if (reason := _reason(each))), None)
+    return error if isinstance(error, TocError) else None
+
+
+def _run_roles(config: Config, roles: list[Role], supervised: str) -> int:
+    listen = role_socket(config, supervised) if supervised else config.admin.listen
+    return run_until_drained(Engine(config, roles, listen).run)
+
+
+def _supervise(config: Config, path: Path) -> int:
+    server = EmbeddedPostgres(config.engine.data_dir) if not config.postgres.dsn else None
+    sockets = {name: role_socket(config, name) for name in SUPERVISED}
+    next(iter(sockets.values())).parent.mkdir(parents=True, exist_ok=True)
+
+    async def serve_admin() -> None:
+        admin = WebServer(engine_app(sockets), config.admin.listen)
+        await admin.start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await admin.stop()
+
+    commands = [role_command(name, roles, path, sys.executable) for name, roles in SUPERVISED.items()]
+    return run_supervisor(commands, server, serve_admin)

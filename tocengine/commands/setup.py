@@ -1,0 +1,129 @@
+"""Owns the commands that set an engine up: starter files, configuration check, directory, API clients."""
+
+from pathlib import Path
+
+import typer
+
+from tocengine.adapters.fhir.clients import add_client, list_clients, revoke_client
+from tocengine.app import utc_now
+from tocengine.audit.postgres import PostgresAuditTrail
+from tocengine.commands import output
+from tocengine.commands.session import ConfigOption, JsonOption, connected, load, run, user
+from tocengine.config_file import domains_by_name
+from tocengine.errors import ConfigurationError, TocError
+from tocengine.model.directory import RecipientKind
+from tocengine.model.ids import FeedName
+from tocengine.routing.apply import Plan, plan, plan_panel
+from tocengine.routing.apply import apply as apply_plan
+from tocengine.routing.directory_file import load_directory_file, recipient_id
+from tocengine.routing.panels import load_panel_csv
+from tocengine.starter import write_starter
+
+clients = typer.Typer(no_args_is_help=True, help="FHIR API clients: who may send, on which feed.")
+config_commands = typer.Typer(no_args_is_help=True, help="The configuration file.")
+
+
+def init(folder: Path = typer.Argument(..., metavar="DIR")) -> None:
+    """Write a commented tocengine.toml and directory.yaml that run as they are."""
+    try:
+        for path in write_starter(folder):
+            output.stdout.print(f"wrote {path}")
+    except TocError as error:
+        output.fail(str(error), error.exit_code)
+    output.stdout.print(f"next: cd {folder} && tocengine run, then tocengine apply -f directory.yaml")
+
+
+@config_commands.command("check")
+def check_config(config: Path = ConfigOption) -> None:
+    """Read the configuration and say whether the engine would start with it."""
+    settings = load(config)
+    feeds = ", ".join(feed.name for feed in settings.feeds) or "none"
+    output.stdout.print(f"{config} is usable. Feeds: {feeds}. Event log: {settings.event_log.kind}.")
+
+
+def apply(
+    file: Path = typer.Option(..., "-f", "--file", help="directory.yaml, or a panel as CSV."),
+    panel_of: str = typer.Option("", "--panel-of", help="Whose panel a CSV is: facility:ID or practitioner:ID."),
+    plan_only: bool = typer.Option(False, "--plan", help="Show what would change; change nothing."),
+    prune: bool = typer.Option(False, "--prune", help="Retire what is in force and not in the file."),
+    config: Path = ConfigOption,
+    as_json: bool = JsonOption,
+) -> None:
+    """Bring the directory to what a file says. Idempotent; history is kept."""
+    settings = load(config)
+    domains = {alias: domain.name for alias, domain in domains_by_name(settings).items()}
+
+    async def work() -> Plan:
+        async with connected(settings) as pool, pool.acquire() as connection:
+            if file.suffix.lower() == ".csv":
+                kind, _, own_id = panel_of.partition(":")
+                if kind not in tuple(RecipientKind) or not own_id:
+                    raise ConfigurationError("a CSV needs --panel-of", hint="such as --panel-of facility:sunnyside")
+                owner = recipient_id(RecipientKind(kind), own_id)
+                planned = await plan_panel(connection, load_panel_csv(file, owner, domains), prune)
+            else:
+                planned = await plan(connection, load_directory_file(file, domains), prune)
+            if plan_only:
+                return planned
+            return await apply_plan(connection, planned, user(), utc_now(), PostgresAuditTrail())
+
+    done = run(work())
+    if as_json:
+        output.document({"applied": not plan_only, "changes": done.changes, "panels": done.panels})
+        return
+    _show_plan(done, plan_only)
+
+
+def _show_plan(done: Plan, plan_only: bool) -> None:
+    for change in done.changes:
+        fields = f" ({', '.join(change.fields)})" if change.fields else ""
+        output.stdout.print(f"{change.action.value:<7} {change.recipient_id} {change.name}{fields}", markup=False)
+    for panel in done.panels:
+        missing = f"{panel.missing} {'retired' if panel.prune else 'missing, kept'}"
+        output.stdout.print(f"panel   {panel.recipient_id}: {panel.added} added, {panel.changed} changed, {missing}")
+    if not done.changes and not any(panel.added or panel.changed for panel in done.panels):
+        output.stdout.print("Nothing to change.")
+    elif plan_only:
+        output.stdout.print("Nothing was changed: --plan.")
+
+
+@clients.command("add")
+def add(name: str, feed: str = typer.Option(..., "--feed"), config: Path = ConfigOption) -> None:
+    """Add a client and show its key, this once."""
+    settings = load(config)
+    if feed not in {each.name for each in settings.feeds if each.protocol == "fhir"}:
+        output.fail(f"no feed {feed!r} with protocol fhir is configured", 2)
+
+    async def work() -> str:
+        async with connected(settings) as pool:
+            made = await add_client(pool, PostgresAuditTrail(), name, FeedName(feed), user(), utc_now())
+            return made.key
+
+    key = run(work())
+    output.stdout.print(f"Client {name} may send on feed {feed}. Its key, not shown again:\n{key}", markup=False)
+
+
+@clients.command("list")
+def list_all(config: Path = ConfigOption, as_json: bool = JsonOption) -> None:
+    """Every client, revoked ones too."""
+
+    async def work() -> list[dict[str, object]]:
+        async with connected(load(config)) as pool:
+            return [
+                {name: getattr(client, name) for name in client.__struct_fields__}
+                for client in await list_clients(pool)
+            ]
+
+    output.rows(run(work()), as_json=as_json, title="FHIR clients", empty="No clients: FHIR is taken on loopback only.")
+
+
+@clients.command("revoke")
+def revoke(name: str, config: Path = ConfigOption) -> None:
+    """End a client; its key is refused within 2 s."""
+
+    async def work() -> None:
+        async with connected(load(config)) as pool:
+            await revoke_client(pool, PostgresAuditTrail(), name, user(), utc_now())
+
+    run(work())
+    output.stdout.print(f"Client {name} is revoked.", markup=False)

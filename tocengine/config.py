@@ -68,7 +68,7 @@ class KafkaSettings(Settings, frozen=True):
     ssl_certfile: str = ""
     ssl_keyfile: str = ""
     request_timeout_s: Amount = 15.0
-    session_timeout_s: Amount = 10.0
+    session_timeout_s: Amount = 6.0  # how long the partitions of a process that died stay unread
 
 
 class EventLogSettings(Settings, frozen=True):
@@ -105,7 +105,7 @@ class DeliverySettings(Settings, frozen=True):
     per_endpoint: Count = 8  # attempts in flight per endpoint
     breaker_failures: Count = 5  # consecutive failures before the endpoint waits as a whole
     drain_s: Annotated[float, msgspec.Meta(gt=0, le=8)] = 8.0  # the whole engine has 10 s to end
-    heartbeat_s: Amount = 5.0
+    heartbeat_s: Amount = 2.0  # lanes of a worker that missed three beats are freed: within 10 s
     allowed_networks: tuple[str, ...] = ()  # loopback and private targets only if listed here
 
 

@@ -74,8 +74,9 @@ def is_unavailable(error: BaseException) -> bool:
     """Whether `error` says that the database cannot be used now."""
     if isinstance(error, UNAVAILABLE):
         return True
-    # asyncpg says "connection is closed" and "pool is closing" with the class it also uses for wrong calls
-    return isinstance(error, asyncpg.InterfaceError) and "clos" in str(error)
+    # asyncpg says "connection is closed", "pool is closing" and, of a pooled one that broke, "released back to the
+    # pool" with the class it also uses for wrong calls
+    return isinstance(error, asyncpg.InterfaceError) and ("clos" in str(error) or "released back" in str(error))
 
 
 @contextmanager

@@ -31,8 +31,19 @@ def _allow_listed(_logger: object, _method: str, fields: MutableMapping[str, Any
     return fields
 
 
+class _LibraryHandler(logging.Handler):
+    """What libraries log, as a line of ours: who, where and which error, never their text, which may quote data."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line for one record."""
+        error = record.exc_info[1] if record.exc_info else None
+        fields = origin_of(error) if error else {"file": record.pathname, "line": record.lineno}
+        structlog.get_logger().warning("library_message", logger=record.name, **fields)
+
+
 def configure_logging(level: str = "info", **bound: str) -> None:
     """JSON lines on standard error; `bound` fields (role, engine) are on every line."""
+    logging.basicConfig(handlers=[_LibraryHandler(logging.WARNING)], level=logging.WARNING, force=True)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

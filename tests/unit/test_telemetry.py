@@ -1,6 +1,7 @@
 """Nothing gets into a log line that is not on the allow-list, and no metric has a label that could carry data."""
 
 import io
+import logging
 import sys
 
 import orjson
@@ -33,3 +34,22 @@ def test_metric_labels_are_configuration_names_and_codes() -> None:
     metrics = telemetry.Metrics()
     for metric in vars(metrics).values():
         assert set(getattr(metric, "_labelnames", ())) <= allowed
+
+
+def test_what_libraries_log_loses_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stderr", stream)
+    telemetry.configure_logging("info", role="test")
+    try:
+        try:
+            raise ValueError("Failing row contains (O'NEIL)")
+        except ValueError:
+            logging.getLogger("some.library").exception("row of %s", "O'NEIL")
+    finally:
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
+        logging.basicConfig(handlers=[], force=True)
+    stream.flush()
+    line = stream.buffer.getvalue()
+    assert b"NEIL" not in line
+    assert orjson.loads(line)["error_type"] == "ValueError"

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+import structlog
 import typer
 
 from tocengine.admin import engine_app
@@ -15,11 +16,14 @@ from tocengine.embedded import EmbeddedPostgres
 from tocengine.errors import TocError
 from tocengine.process import run_until_drained
 from tocengine.supervisor import role_command, run_supervisor
-from tocengine.telemetry import configure_logging
+from tocengine.telemetry import configure_logging, origin_of
 from tocengine.web import WebServer
 
 SUPERVISED = {"ingest": (Role.INGEST,), "route-deliver": (Role.ROUTE, Role.DELIVER)}
 """Two engine processes, so that two cores work: one answers senders, the other routes and delivers."""
+
+
+DEFECT = 70  # the exit status of an error that nobody raised on purpose
 
 
 def run(
@@ -32,14 +36,21 @@ def run(
     configure_logging(
         settings.engine.log_level, engine=settings.engine.name, role=",".join(role) if role else "supervisor"
     )
+    if role and not supervised and not settings.postgres.dsn:
+        output.fail("--role needs [postgres] dsn; on the embedded default `tocengine run` starts all roles", 2)
     try:
         status = _run_roles(settings, role, supervised) if role else _supervise(settings, config)
-    except (TocError, ExceptionGroup) as error:
+    except Exception as error:
         reason = _reason(error)
-        if reason is None:
-            raise
+        if reason is None:  # a defect: its text and trace may quote a message, so only its place is said
+            structlog.get_logger().critical("defect", **origin_of(_first(error)))
+            raise typer.Exit(DEFECT) from None
         output.fail(str(reason), reason.exit_code)
     raise typer.Exit(status)
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _reason(error: Exception) -> TocError | None:

@@ -66,8 +66,9 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that stands about an encounter, as it folds from the encounter's history.
 
     Identified by (`kind`, `occurrence`) within the encounter; a cancellation raises the occurrence of what
-    comes after it. `watched` is the digest of the values whose change is worth a correction (domain: watch
-    set). `covered_by` names the reason why a fact is recorded but not told by itself.
+    comes after it. Once announced, a fact keeps its occurrence whatever earlier messages come late. `watched` is the
+    digest of the values whose change is worth a correction (domain: watch set). `covered_by` is the ReasonCode for
+    which a fact is recorded but not told by itself.
     """
 
     kind: TransitionKind
@@ -77,7 +78,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     received_at: datetime
     message_id: MessageId
     watched: bytes
-    covered_by: str = ""  # COVERED_BY_DISCHARGE, CONVERSION_NOT_DISCHARGE, ...
+    covered_by: str = ""  # COVERED_BY_DISCHARGE, CONVERSION_NOT_DISCHARGE, INITIAL_LOAD, TEST_MESSAGE
 
     @property
     def key(self) -> tuple[TransitionKind, int]:
@@ -143,8 +144,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class TrackedEncounter(msgspec.Struct, frozen=True, kw_only=True):
     """An encounter after a batch: what routing needs to decide who is told what.
 
-    `facts` are all that stand now; `cancelled` are facts once announced that no longer stand, with the kind
-    that says so outward. `sensitivity` is the union over all locations and services of the stay so far.
+    `facts` are all that stand now, in the order of their movements; `cancelled` are facts once announced that this
+    batch took away, with the kind that says so outward: facts with the same kind are taken back by one statement (a
+    "visit cancelled" covers its discharge). `transitions` are what this batch says outwardly, all with `snapshot`; bed
+    moves and leaves are not among them (the tracker publishes those itself). `snapshot` shows a disposition or a
+    destination only once there is a discharge, a death or a pending discharge. `sensitivity` is the union over all
+    locations and services of the stay so far.
     """
 
     encounter_id: EncounterId

@@ -64,7 +64,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def order_key(self) -> tuple[datetime, int, datetime, str]:
         """Recorded, then MSH-13, then received, then the id, so that the order is total."""
-        return self.recorded.at, self.sequence or 0, self.received_at, str(self.message_id)
+        return self.recorded.at, self.sequence or 0, self.received_at, self.message_id.hex
 
 
 class EventRecord(msgspec.Struct, frozen=True):

@@ -1,0 +1,234 @@
+"""Owns tracking in PostgreSQL: repeats dropped, rows locked, events folded, all written in the caller's transaction.
+
+The number of statements does not depend on the size of the batch. `postgres_rows` has the rows and their locks.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from tocengine.encounters.identity import Register, encounter_id_of
+from tocengine.encounters.postgres_rows import (
+    SQL,
+    checked,
+    former_homes,
+    leave_homes,
+    lock_encounters,
+    lock_patients,
+    mark_fresh,
+    problem,
+    read_families,
+    read_history,
+    read_statements,
+    store_transitions,
+    write_batch,
+)
+from tocengine.encounters.tracker import Batch, refolding, snapshot_of
+from tocengine.errors import EventDataError
+from tocengine.formats.fhir.chart import overlay
+from tocengine.model.audit import AuditAction, AuditRecord
+from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
+from tocengine.model.event import Event, EventRecord, Processing
+from tocengine.model.ids import EncounterId, MessageId, SnapshotId
+from tocengine.model.time import Timestamp
+from tocengine.ports import (
+    AuditTrail,
+    DestinationResolver,
+    LogRecord,
+    Transaction,
+    TransitionRecords,
+    WorkItems,
+)
+
+_encode = msgspec.json.Encoder().encode
+
+DATA_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, UnicodeError, OverflowError, ValueError)
+"""What PostgreSQL or an encoder says of a value it cannot hold: the event's own fault, never an outage."""
+
+
+class ChartEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What the chart needs of a stored event: its place in the canonical order, and what it deleted."""
+
+    message_id: MessageId
+    recorded: Timestamp
+    received_at: datetime
+    sequence: int | None = None
+    processing: Processing = Processing.PRODUCTION
+    cleared: tuple[str, ...] = ()
+
+    @property
+    def order_key(self) -> tuple[datetime, int, datetime, str]:
+        """As `Event.order_key`."""
+        return self.recorded.at, self.sequence or 0, self.received_at, self.message_id.hex
+
+
+_decode_chart_entry = msgspec.json.Decoder(ChartEntry).decode
+
+
+class PostgresTracker:
+    """Implements `ports.Tracker`. One instance serves one routing loop: `track` and then `store` of the same batch."""
+
+    def __init__(
+        self,
+        resolver: DestinationResolver,
+        work_items: WorkItems,
+        records: TransitionRecords,
+        audit: AuditTrail | None = None,
+    ) -> None:
+        self._resolver, self._work_items, self._records, self._audit = resolver, work_items, records, audit
+        self._charts: dict[SnapshotId, bytes] = {}  # of the batch under way: charts of a single event, as they came
+
+    async def track(
+        self, transaction: Transaction, events: Sequence[EventRecord], now: datetime
+    ) -> Sequence[TrackedEncounter]:
+        """The encounters `events` touched, in the order of their ids. Repeats are dropped and audited.
+
+        Raises EventDataError where an event's own data makes it impossible to track; the transaction is then of no
+        use. What asyncpg raises for an outage passes through.
+        """
+        self._charts.clear()
+        try:
+            return await self._track(transaction, events, now)
+        except DATA_ERRORS as error:
+            raise EventDataError(problem("data_rejected", type(error).__name__)) from error
+
+    async def _track(
+        self, transaction: Transaction, events: Sequence[EventRecord], now: datetime
+    ) -> Sequence[TrackedEncounter]:
+        records = [checked(record) for record in events]
+        fresh, repeats = await mark_fresh(transaction, records)
+        handled = [record for record in fresh if record.summary.handled]
+        batch = await self._load(transaction, handled, now)
+        for record in handled:
+            batch.add(record)
+        await write_batch(transaction, batch, now)
+        tracked = batch.tracked()
+        self._remember(batch, tracked)
+        await self._publish_inside(transaction, batch)
+        if batch.work_items:
+            await self._work_items.open(transaction, batch.work_items)
+        if self._audit is not None:
+            await self._audit.record(transaction, _audited(batch, fresh, repeats, now))
+        return tracked
+
+    async def store(
+        self, transaction: Transaction, snapshots: Sequence[Snapshot], transitions: Sequence[Transition]
+    ) -> None:
+        """Keeps `snapshots` with their charts, `transitions`, and the outbox rows that publish them.
+
+        `snapshots` holds every one that a transition or a notice refers to.
+        """
+        charts = await self._charts_of(transaction, snapshots)
+        if snapshots:
+            await transaction.execute(
+                SQL["store_snapshots"],
+                [snapshot.snapshot_id for snapshot in snapshots],
+                [snapshot.encounter_id for snapshot in snapshots],
+                [_encode(snapshot) for snapshot in snapshots],
+                [charts[snapshot.snapshot_id] for snapshot in snapshots],
+                [snapshot.received_at for snapshot in snapshots],
+            )
+        by_id = {snapshot.snapshot_id: snapshot for snapshot in snapshots}
+        published = [
+            self._records.transition(transition, by_id[transition.snapshot_id], charts[transition.snapshot_id])
+            for transition in transitions
+            if transition.snapshot_id is not None
+        ]
+        await store_transitions(transaction, transitions, published)
+
+    # --- loading
+
+    async def _load(self, transaction: Transaction, records: Sequence[EventRecord], now: datetime) -> Batch:
+        events = [record.summary for record in records]
+        homes = await former_homes(transaction, events)
+        register = Register(await lock_patients(transaction, events, now))
+        rows = await lock_encounters(transaction, events, register, homes, now)
+        strangers = {row.patient_id for row in rows.values() if not register.keys(row.patient_id)}
+        if strangers:  # a visit that belongs to a patient other than its message names
+            register = Register([*register.patients(), *await read_families(transaction, strangers)])
+        late, stated = refolding(rows, events, register)
+        late |= homes.keys() & rows.keys()
+        if late:
+            await read_history(transaction, rows, late)
+        statements = await read_statements(transaction, register, stated)
+        batch = Batch(rows, register, statements, self._resolver, now)
+        await leave_homes(transaction, batch, events, homes)
+        return batch
+
+    # --- charts
+
+    def _remember(self, batch: Batch, tracked: Iterable[TrackedEncounter]) -> None:
+        """A chart of one event is that event's content; it need not be read back."""
+        content = {stored.encounter_id: stored.record.fhir for stored in batch.stored if not stored.linked}
+        for encounter in tracked:
+            only = batch.rows[encounter.encounter_id].folded.events == 1
+            if only and encounter.encounter_id in content:
+                self._charts[encounter.snapshot.snapshot_id] = bytes(content[encounter.encounter_id])
+
+    async def _charts_of(self, transaction: Transaction, snapshots: Iterable[Snapshot]) -> dict[SnapshotId, bytes]:
+        charts = {s.snapshot_id: self._charts[s.snapshot_id] for s in snapshots if s.snapshot_id in self._charts}
+        missing = {s.encounter_id: s.snapshot_id for s in snapshots if s.snapshot_id not in charts}
+        if not missing:
+            return charts
+        found: dict[EncounterId, list[tuple[ChartEntry, bytes]]] = {encounter_id: [] for encounter_id in missing}
+        for row in await transaction.fetch(SQL["read_chart"], list(missing)):
+            found[row["encounter_id"]].append((_decode_chart_entry(row["summary"]), row["fhir"]))
+        for encounter_id, entries in found.items():
+            real = [entry for entry in entries if entry[0].processing is not Processing.TEST] or entries
+            real.sort(key=lambda entry: entry[0].order_key)
+            charts[missing[encounter_id]] = overlay([fhir for _, fhir in real], [said.cleared for said, _ in real])
+        return charts
+
+    async def _publish_inside(self, transaction: Transaction, batch: Batch) -> None:
+        """Bed moves and leaves go to the topic with their own message's content, and to nobody else."""
+        content = {(s.encounter_id, s.record.summary.message_id): s.record.fhir for s in batch.stored}
+        transitions: list[Transition] = []
+        published: list[LogRecord] = []
+        for row in batch.rows.values():
+            for transition in row.inside:
+                transitions.append(transition)
+                fhir = bytes(content[row.encounter_id, transition.message_id])
+                published.append(
+                    self._records.transition(transition, snapshot_of(row, batch.register.keys(row.patient_id)[0]), fhir)
+                )
+        await store_transitions(transaction, transitions, published)
+
+
+def _audited(
+    batch: Batch, fresh: Sequence[EventRecord], repeats: Sequence[EventRecord], now: datetime
+) -> list[AuditRecord]:
+    said: dict[tuple[EncounterId, MessageId], list[str]] = {}
+    for row in batch.rows.values():
+        for transition in (*row.transitions, *row.inside):
+            said.setdefault((row.encounter_id, transition.message_id), []).append(
+                f"{transition.status} {transition.kind}"
+            )
+    audited = []
+    for record in fresh:
+        event = record.summary
+        encounter_id = encounter_id_of(event.visit) if event.visit and event.handled else None
+        detail: dict[str, object] = {"feed": event.feed, "trigger": event.trigger, "answered": event.answered}
+        if not event.handled:
+            detail["handled"] = False
+        if encounter_id and (kinds := said.get((encounter_id, event.message_id))):
+            detail["transitions"] = kinds
+        audited.append(_audit(AuditAction.MESSAGE_TRACKED, event, now, detail, encounter_id))
+    for record in repeats:
+        event = record.summary
+        audited.append(_audit(AuditAction.MESSAGE_REPEATED, event, now, {"feed": event.feed}))
+    for event, prior, surviving in batch.merged:
+        detail = {"prior": str(prior), "surviving": str(surviving)}
+        audited.append(_audit(AuditAction.PATIENT_MERGED, event, now, detail))
+    return audited
+
+
+def _audit(
+    action: AuditAction,
+    event: Event,
+    now: datetime,
+    detail: dict[str, object],
+    encounter_id: EncounterId | None = None,
+) -> AuditRecord:
+    return AuditRecord(action=action, at=now, message_id=event.message_id, encounter_id=encounter_id, detail=detail)

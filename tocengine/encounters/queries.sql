@@ -1,0 +1,122 @@
+-- name: mark_seen
+-- One row per event; a row that is not returned was a repeat.
+insert into message_seen (day, message_id, revision, part, feed, control_id, trigger, answered, received_at,
+                          disposition, encounter_id, patient_id)
+select s.* from unnest($1::date[], $2::uuid[], $3::smallint[], $4::smallint[], $5::text[], $6::text[], $7::text[],
+                       $8::text[], $9::timestamptz[], $10::text[], $11::uuid[], $12::uuid[]) as s
+on conflict (day, message_id, revision, part) do nothing
+returning message_id, revision, part
+
+-- name: insert_patients
+-- No conflict target: two unique keys mean the same row here, and a race may show as either.
+insert into patient (patient_id, domain, value, updated_at)
+select p.patient_id, p.domain, p.value, $4
+from unnest($1::uuid[], $2::text[], $3::text[]) as p (patient_id, domain, value)
+order by p.patient_id
+on conflict do nothing
+
+-- name: lock_patients
+-- The patients and those they were merged into, in id order.
+select patient_id, domain, value, survivor_id, statements from patient
+where patient_id = any($1::uuid[])
+   or patient_id in (select survivor_id from patient where patient_id = any($1::uuid[]))
+order by patient_id
+for no key update
+
+-- name: families
+-- Survivors with all their aliases, as they are once the locks are held.
+select patient_id, domain, value, survivor_id, statements from patient
+where patient_id = any($1::uuid[]) or survivor_id = any($1::uuid[])
+
+-- name: update_patients
+update patient set survivor_id = p.survivor_id, statements = p.statements, updated_at = $4
+from unnest($1::uuid[], $2::uuid[], $3::int[]) as p (patient_id, survivor_id, statements)
+where patient.patient_id = p.patient_id
+
+-- name: insert_encounters
+insert into encounter (encounter_id, domain, visit_number, patient_id, feed, facility, state, body, revision, updated_at)
+select e.encounter_id, e.domain, e.visit_number, e.patient_id, e.feed, e.facility, 'NONE', '{}', 0, $7
+from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[])
+    as e (encounter_id, domain, visit_number, patient_id, feed, facility)
+order by e.encounter_id
+on conflict do nothing
+
+-- name: lock_encounters
+-- By id ($1), open or closed since $3 of patients ($2), and all of patients that cease to be ($4), in id order.
+select encounter_id, domain, visit_number, patient_id, body from encounter
+where encounter_id = any($1::uuid[])
+   or (patient_id = any($2::uuid[]) and (closed_at is null or closed_at > $3))
+   or patient_id = any($4::uuid[])
+order by encounter_id
+for no key update
+
+-- name: update_encounters
+update encounter set patient_id = e.patient_id, feed = e.feed, facility = e.facility, state = e.state, body = e.body,
+       opened_at = e.opened_at, closed_at = e.closed_at, revision = encounter.revision + 1, updated_at = $9
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::timestamptz[], $8::timestamptz[])
+    as e (encounter_id, patient_id, feed, facility, state, body, opened_at, closed_at)
+where encounter.encounter_id = e.encounter_id
+
+-- name: former_homes
+-- The encounters an earlier revision of these messages belongs to.
+select distinct e.encounter_id, e.message_id, e.part
+from message_seen s join encounter_event e on e.encounter_id = s.encounter_id and e.message_id = s.message_id
+where s.message_id = any($1::uuid[])
+
+-- name: read_history
+select encounter_id, summary from encounter_event where encounter_id = any($1::uuid[])
+
+-- name: read_statements
+select patient_id, summary from patient_event where patient_id = any($1::uuid[])
+
+-- name: store_events
+insert into encounter_event (encounter_id, message_id, part, revision, recorded_at, received_at, linked, summary, fhir)
+select e.* from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::smallint[], $5::timestamptz[], $6::timestamptz[],
+                       $7::bool[], $8::bytea[], $9::bytea[]) as e
+on conflict (encounter_id, message_id, part) do update set revision = excluded.revision,
+    recorded_at = excluded.recorded_at, linked = excluded.linked, summary = excluded.summary, fhir = excluded.fhir
+
+-- name: store_statements
+insert into patient_event (patient_id, message_id, part, revision, recorded_at, received_at, summary, fhir)
+select e.* from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::smallint[], $5::timestamptz[], $6::timestamptz[],
+                       $7::bytea[], $8::bytea[]) as e
+on conflict (patient_id, message_id, part) do update set revision = excluded.revision,
+    recorded_at = excluded.recorded_at, summary = excluded.summary, fhir = excluded.fhir
+
+-- name: forget_events
+delete from encounter_event using unnest($1::uuid[], $2::uuid[], $3::smallint[]) as e (encounter_id, message_id, part)
+where encounter_event.encounter_id = e.encounter_id and encounter_event.message_id = e.message_id
+  and encounter_event.part = e.part
+
+-- name: read_chart
+-- The content of all events about encounters, and of what was said of their patients under any of their keys.
+select e.encounter_id, e.summary, e.fhir from encounter_event e
+where e.encounter_id = any($1::uuid[]) and not e.linked
+union all
+select n.encounter_id, s.summary, s.fhir
+from encounter n
+join patient p on p.patient_id = n.patient_id or p.survivor_id = n.patient_id
+join patient_event s on s.patient_id = p.patient_id
+where n.encounter_id = any($1::uuid[])
+
+-- name: store_snapshots
+insert into snapshot (snapshot_id, encounter_id, content, fhir, created_at)
+select s.* from unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bytea[], $5::timestamptz[]) as s
+on conflict (snapshot_id) do nothing
+
+-- name: store_transitions
+insert into transition (transition_id, encounter_id, kind, status, fact_kind, occurrence, watched, snapshot_id,
+                        supersedes, message_id, effective, created_at)
+select t.* from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bytea[], $8::uuid[],
+                       $9::uuid[], $10::uuid[], $11::text[], $12::timestamptz[]) as t
+
+-- name: fill_outbox
+-- In order; the relay is woken when the transaction commits.
+with filled as (
+    insert into outbox (topic, key, headers, value)
+    select o.topic, o.key, o.headers, o.value
+    from unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[]) with ordinality as o (topic, key, headers, value, place)
+    order by o.place
+    returning 1
+)
+select pg_notify('outbox', '') from (select from filled limit 1) as any_of_them

@@ -53,14 +53,14 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 async def empty_postgres_dsn(postgres_server: str) -> AsyncIterator[str]:
     """A fresh database without any table."""
-    async for dsn in _database(postgres_server, "template1"):
+    async for dsn in fresh_database(postgres_server, "template1"):
         yield dsn
 
 
 @pytest.fixture
 async def postgres_dsn(postgres_server: str) -> AsyncIterator[str]:
     """A fresh migrated database."""
-    async for dsn in _database(postgres_server, TEMPLATE):
+    async for dsn in fresh_database(postgres_server, TEMPLATE):
         yield dsn
 
 
@@ -72,7 +72,8 @@ async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
     await pool.close()
 
 
-async def _database(server: str, template: str) -> AsyncIterator[str]:
+async def fresh_database(server: str, template: str = TEMPLATE) -> AsyncIterator[str]:
+    """The DSN of a new database on `server`, dropped afterwards."""
     name = f"test_{uuid4().hex}"
     connection = await asyncpg.connect(server)
     try:

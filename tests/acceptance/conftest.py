@@ -9,6 +9,7 @@ import pytest
 
 from tests.acceptance.load import Tally
 from tests.acceptance.setting import Setting, embedded, scaled_out
+from tests.conftest import fresh_database
 from tests.services.kafka import KafkaCluster
 from tocengine.simulation.receivers import Receivers
 
@@ -39,16 +40,19 @@ async def receivers(secret: bytes) -> AsyncIterator[Receivers]:
 
 @pytest.fixture(params=["postgres", pytest.param("kafka", marks=pytest.mark.kafka)])
 async def setting(
-    request: pytest.FixtureRequest, folder: Path, receivers: Receivers, secret: bytes
+    request: pytest.FixtureRequest, folder: Path, receivers: Receivers, secret: bytes, postgres_server: str
 ) -> AsyncIterator[Setting]:
     """The engine, not started yet, on each event log. Stopped by the fixture whatever the test did."""
     if request.param == "postgres":
         made: Setting = embedded(folder, receivers, secret)
-    else:
-        kafka: KafkaCluster = request.getfixturevalue("kafka")
-        made = scaled_out(folder, receivers, secret, request.getfixturevalue("postgres_dsn"), kafka.bootstrap, 1)
-    yield made
-    await made.stop()
+        yield made
+        await made.stop()
+        return
+    kafka: KafkaCluster = request.getfixturevalue("kafka")
+    async for dsn in fresh_database(postgres_server):
+        made = scaled_out(folder, receivers, secret, dsn, kafka.bootstrap, 1)
+        yield made
+        await made.stop()
 
 
 @pytest.fixture

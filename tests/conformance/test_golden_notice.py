@@ -36,7 +36,7 @@ def test_the_golden_message_gives_the_golden_notice() -> None:
     assert {name: value for name, value in ours.items() if name not in ("id", "entry")} == {
         name: value for name, value in golden.items() if name not in ("id", "entry")
     }
-    assert _graph(ours) == _graph(golden)
+    assert graph(ours) == graph(golden)
 
 
 @needs_golden
@@ -55,7 +55,7 @@ def test_the_hl7_validator_finds_no_error(fhir_validate: Callable[[Path], list[s
     assert fhir_validate(tmp_path) == []
 
 
-def _graph(bundle: dict[str, Any]) -> list[str]:
+def graph(bundle: dict[str, Any]) -> list[str]:
     """The resources in canonical order, each reference replaced by the whole resource it points to."""
     resources: dict[str, dict[str, Json]] = {entry["fullUrl"]: entry["resource"] for entry in bundle["entry"]}
 

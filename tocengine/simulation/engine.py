@@ -26,7 +26,7 @@ class EngineProcess:
         self._configuration = configuration
         self._arguments = arguments
         self._environment = {**os.environ, **(environment or {})}
-        self._admin = f"http://127.0.0.1:{admin_port}"
+        self.admin = f"http://127.0.0.1:{admin_port}"
         self.log = configuration.parent / f"{name}.log"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -62,7 +62,7 @@ class EngineProcess:
 
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
         try:
-            async with session.get(f"{self._admin}/readyz") as response:
+            async with session.get(f"{self.admin}/readyz") as response:
                 return response.status == 200
         except aiohttp.ClientError:
             return False

@@ -4,6 +4,7 @@ Both keep every notice they accepted, refuse an unsigned or malformed one, and f
 retries are seen.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -54,6 +55,12 @@ class Receivers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._runner.cleanup()
+
+    async def arrived(self, count: int, deadline_s: float = 20.0) -> None:
+        """Returns when `count` notices were accepted; raises TimeoutError if they were not in time."""
+        async with asyncio.timeout(deadline_s):
+            while len(self.arrivals) < count:  # noqa: ASYNC110 - a poll is all a test or demo needs
+                await asyncio.sleep(0.02)
 
     @property
     def accepted(self) -> Counter[Expected]:

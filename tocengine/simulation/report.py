@@ -21,11 +21,14 @@ def print_report(console: Console, day: Day, receivers: Receivers, findings: "Fi
         f"\n[bold]Accepted[/] {len(day.posts)} messages in {findings.seconds:.1f} s ({answers}); "
         f"{day.repeated} sent twice, {day.quarantined} set aside with its reason."
     )
+    console.print()
     console.print(_table("Transitions", ("kind", "status", "count"), status["transitions"]))
+    console.print()
     console.print(_table("Notices", ("recipient_id", "state", "count"), status["notices"]))
+    console.print()
     console.print(_table("Not sent, and why", ("reason", "count"), status["unsent"]))
     retried = sum(1 for count in receivers.attempts.values() if count > 1)
-    console.print(f"[bold]Retries[/] {retried} notices were refused once with 503 and arrived later.\n")
+    console.print(f"\n[bold]Retries[/] {retried} notices were refused once with 503 and arrived later.\n")
     _print_one_notice(console, receivers)
     _print_verdict(console, day, findings)
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,31 +21,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from tocengine.simulation.configuration import Ports, write_directory, write_settings
-from tocengine.simulation.day import SHIFTS, Day, DayWriter, Expected
+from tocengine.simulation.day import SHIFTS, Day, DayWriter
 from tocengine.simulation.engine import EngineProcess
+from tocengine.simulation.findings import Findings
 from tocengine.simulation.receivers import Receivers
 from tocengine.simulation.report import print_report
 from tocengine.simulation.senders import send_shift
 
 SETTLE_S = 20.0  # how long a shift's notices may take to arrive
-
-
-@dataclass
-class Findings:
-    """What the demo saw, and whether it is what the script asked for."""
-
-    answers: Counter[str] = field(default_factory=Counter)
-    missing: list[Expected] = field(default_factory=list)
-    repeated: list[Expected] = field(default_factory=list)
-    unexpected: list[Expected] = field(default_factory=list)
-    status: dict[str, object] = field(default_factory=dict)
-    audit: dict[str, object] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    @property
-    def passed(self) -> bool:
-        """Every expected notice arrived exactly once, nothing else did, and the audit verifies."""
-        return not (self.missing or self.repeated or self.unexpected) and bool(self.audit.get("intact"))
 
 
 @dataclass

@@ -1,19 +1,15 @@
 """Owns what the demo prints in the end: what happened, counted from the engine's own records and the receivers'."""
 
-from typing import TYPE_CHECKING
-
 import orjson
 from rich.console import Console
 from rich.table import Table
 
 from tocengine.simulation.day import Day
+from tocengine.simulation.findings import Findings
 from tocengine.simulation.receivers import Receivers
 
-if TYPE_CHECKING:
-    from tocengine.simulation.demo import Findings
 
-
-def print_report(console: Console, day: Day, receivers: Receivers, findings: "Findings") -> None:
+def print_report(console: Console, day: Day, receivers: Receivers, findings: Findings) -> None:
     """The whole report, ending with one line that says whether the proof holds."""
     status = findings.status
     answers = ", ".join(f"{code} {count}" for code, count in sorted(findings.answers.items()))
@@ -57,7 +53,7 @@ def _print_one_notice(console: Console, receivers: Receivers) -> None:
         console.print_json(orjson.dumps(orjson.loads(receivers.bodies[shown])).decode())
 
 
-def _print_verdict(console: Console, day: Day, findings: "Findings") -> None:
+def _print_verdict(console: Console, day: Day, findings: Findings) -> None:
     wanted = len(day.expected)
     audit = findings.audit
     console.print(

@@ -32,6 +32,8 @@ UNAVAILABLE = (
     asyncpg.InternalClientError,  # the protocol broke off in the middle
 )
 """Errors that say the database cannot be used now, and nothing about the statement."""
+CONNECTION_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""Whatever talking to PostgreSQL raises, an outage or not: for loops that do nothing but try again."""
 SERIALIZATION = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 """Errors of a transaction that lost a race and may be run again from its beginning."""
 

@@ -16,6 +16,7 @@ from tocengine.audit.checkpoints import append_checkpoint, checkpoint_of, newest
 from tocengine.audit.postgres import QUERIES, SEALER_LOCK, Sealed, read_tip, seal_block
 from tocengine.config import AuditSettings
 from tocengine.ports import Clock, Transaction
+from tocengine.postgres import CONNECTION_ERRORS
 from tocengine.telemetry import Metrics
 
 BLOCK_RECORDS = 1000
@@ -63,7 +64,7 @@ class Sealer:
                 async with self._pool.acquire() as connection:
                     if await connection.fetchval(QUERIES["lead"], SEALER_LOCK):
                         await self._lead(connection, stop)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except CONNECTION_ERRORS as error:
                 _log.warning("audit sealing interrupted", error_type=type(error).__name__)
             await _wait(stop, _RETRY_S)
 

@@ -20,10 +20,9 @@ from tocengine.errors import LogGapError, PositionLostError, UnavailableError
 from tocengine.eventlog.kafka_client import KAFKA_ERRORS, connection_options, stop_consumer
 from tocengine.eventlog.kafka_topics import FETCH_BYTES, topic_name
 from tocengine.eventlog.positions import Partition, Position, PositionStore
-from tocengine.eventlog.postgres_session import CONNECTION_ERRORS
 from tocengine.eventlog.topics import Topic
 from tocengine.ports import Batch, LogRecord, Transaction
-from tocengine.postgres import Pool
+from tocengine.postgres import CONNECTION_ERRORS, Pool
 
 log = structlog.get_logger()
 

@@ -19,7 +19,6 @@ from tocengine.config import EventLogSettings
 from tocengine.errors import UnavailableError
 from tocengine.eventlog.in_flight import InFlight
 from tocengine.eventlog.postgres_session import (
-    CONNECTION_ERRORS,
     STATEMENT_TIMEOUT_S,
     LockClass,
     close_session,
@@ -35,7 +34,7 @@ from tocengine.eventlog.topics import (
     record_bytes,
 )
 from tocengine.ports import LogRecord
-from tocengine.postgres import load_queries
+from tocengine.postgres import CONNECTION_ERRORS, load_queries
 from tocengine.telemetry import Metrics
 
 if TYPE_CHECKING:

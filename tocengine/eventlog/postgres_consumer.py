@@ -12,7 +12,6 @@ import structlog
 from tocengine.errors import LogGapError, PositionLostError, UnavailableError
 from tocengine.eventlog.positions import Position, PositionStore
 from tocengine.eventlog.postgres_session import (
-    CONNECTION_ERRORS,
     LOG_CHANNEL,
     LockClass,
     close_session,
@@ -22,7 +21,7 @@ from tocengine.eventlog.postgres_session import (
 )
 from tocengine.eventlog.topics import TOPIC_NUMBERS, Topic
 from tocengine.ports import Batch, LogRecord, Transaction
-from tocengine.postgres import load_queries
+from tocengine.postgres import CONNECTION_ERRORS, load_queries
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from tocengine.postgres import load_queries
+from tocengine.postgres import CONNECTION_ERRORS, load_queries
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -18,9 +18,6 @@ CONNECT_TIMEOUT_S: Final = 3.0
 STATEMENT_TIMEOUT_S: Final = 10.0
 LOG_CHANNEL: Final = "toc_log"
 OUTBOX_CHANNEL: Final = "outbox"
-
-CONNECTION_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-"""Everything that talking to PostgreSQL raises when the server, or the way to it, is in trouble."""
 
 
 class LockClass(IntEnum):

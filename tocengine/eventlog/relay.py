@@ -13,7 +13,6 @@ import structlog
 
 from tocengine.errors import UnavailableError
 from tocengine.eventlog.postgres_session import (
-    CONNECTION_ERRORS,
     OUTBOX_CHANNEL,
     LockClass,
     close_session,
@@ -22,7 +21,7 @@ from tocengine.eventlog.postgres_session import (
     try_locks,
 )
 from tocengine.ports import EventLog, LogRecord
-from tocengine.postgres import load_queries
+from tocengine.postgres import CONNECTION_ERRORS, load_queries
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

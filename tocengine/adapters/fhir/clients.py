@@ -21,7 +21,7 @@ from tocengine.errors import ConfigurationError, UnavailableError
 from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.model.ids import FeedName
 from tocengine.ports import AuditTrail
-from tocengine.postgres import UNAVAILABLE, Pool, load_queries
+from tocengine.postgres import CONNECTION_ERRORS, Pool, load_queries
 
 QUERIES = load_queries(__package__)
 KEY_PREFIX = "tock_"  # lets secret scanners recognize a leaked key
@@ -117,7 +117,7 @@ class ClientStore:
             try:
                 async with asyncio.timeout(_QUERY_TIMEOUT_S):
                     rows = await self._pool.fetch(QUERIES["list_clients"])
-            except (*UNAVAILABLE, asyncpg.InterfaceError) as error:
+            except CONNECTION_ERRORS as error:
                 self._next_at = monotonic() + _RETRY_S
                 if self._read_at is None or monotonic() - self._read_at > self._grace_s:
                     raise UnavailableError("API clients cannot be read") from error

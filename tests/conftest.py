@@ -13,7 +13,7 @@ import pytest
 from tocengine.embedded import EmbeddedPostgres
 from tocengine.postgres import Pool, create_pool, migrate
 
-pytest_plugins = ["tests.services.fixtures"]
+pytest_plugins = ["tests.services.fixtures", "tests.services.validator"]
 
 TEMPLATE = "migrated"
 

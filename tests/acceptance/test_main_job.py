@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -83,6 +84,25 @@ def _nobody_is_named_in(setting: Setting, day: Day) -> None:
         assert all(line.startswith("{") for line in log.splitlines() if line)
         found = {word for word in words if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", log)}
         assert not found
+
+
+@pytest.mark.java
+async def test_the_hl7_validator_finds_no_error_in_what_a_partner_got(
+    folder: Path, receivers: Receivers, secret: bytes, fhir_validate: Callable[[Path], list[str]], tmp_path: Path
+) -> None:
+    setting: Embedded = embedded(folder, receivers, secret)
+    day = day_of(22)
+    await setting.apply(day.panels)
+    try:
+        await setting.start()
+        await _play(setting, day)
+    finally:
+        await setting.stop()
+    bundles = {notice_id: body for notice_id, body in receivers.bodies.items() if b'"resourceType":"Bundle"' in body}
+    assert len(bundles) == sum(notice.recipient == "lakeview" for _, notice in day.expected)
+    for notice_id, body in bundles.items():
+        (tmp_path / f"{notice_id}.json").write_bytes(body)
+    assert fhir_validate(tmp_path) == []
 
 
 async def test_a_message_is_traced_from_its_receipt_to_each_attempt(setting: Setting) -> None:

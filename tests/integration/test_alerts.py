@@ -56,6 +56,20 @@ async def test_a_work_item_is_told_once_signed_and_retried(pool: Pool) -> None:
         assert orjson.loads(body)["data"]["kind"] == "ENDPOINT_PAUSED"
 
 
+async def test_the_gauge_of_open_items_falls_back_to_zero(pool: Pool) -> None:
+    async with HttpPoster(NetworkGuard()) as poster:
+        alerts = worker(pool, poster, AlertSettings())
+        item = WorkItem(kind=WorkKind.ENDPOINT_PAUSED, subject="e1", summary="Paused", opened_at=clock())
+        async with pool.acquire() as connection, connection.transaction():
+            await InsertedWorkItems().open(connection, [item])
+        gauge = alerts._metrics.work_items_open.labels("ENDPOINT_PAUSED")
+        await alerts.tell()
+        assert gauge._value.get() == 1
+        await pool.execute("update work_item set closed_at = now(), closed_by = 'user:test'")
+        await alerts.tell()
+        assert gauge._value.get() == 0
+
+
 async def test_silent_feeds(pool: Pool) -> None:
     async with HttpPoster(NetworkGuard()) as poster:
         alerts = worker(pool, poster, AlertSettings(silent_feed_minutes=0.0001))

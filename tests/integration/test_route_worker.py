@@ -38,7 +38,7 @@ from tocengine.postgres import Pool
 from tocengine.routing.apply import apply, plan
 from tocengine.routing.directory_file import load_directory_file
 from tocengine.routing.policy import RoutePolicy
-from tocengine.routing.postgres import LiveDirectory
+from tocengine.routing.postgres import MAX_TEXT, LiveDirectory
 from tocengine.routing.worker import RouteWorker
 from tocengine.telemetry import Metrics
 from tocengine.work_items.postgres import PostgresWorkItems
@@ -49,6 +49,7 @@ TOPICS = (Topic.EVENTS, Topic.QUARANTINE)
 RECORDS = CloudEventRecords(KeyHasher(b"0123456789abcdef"))
 FHIR = msgspec.Raw(b'{"resourceType":"Bundle","type":"collection","entry":[]}')
 DEADLINE_S = 20.0
+HUGE = "9" * 4_000_000  # more than an index entry holds, compressed too
 DIRECTORY = """\
 version: 1
 facilities:
@@ -298,9 +299,9 @@ async def test_discharge_and_its_cancellation_before_anything_was_sent(bench: Be
     assert dropped == 2
 
 
-@pytest.mark.parametrize("poison", ["data", "defect", "undecodable"])
+@pytest.mark.parametrize("poison", ["data", "defect", "undecodable", "control_id"])
 async def test_poisonous_event_is_set_aside_and_the_rest_goes_on(bench: Bench, poison: str) -> None:
-    bad = bench.event("A01", "V\0" if poison == "data" else "V5", mrn="5", control_id="bad")
+    bad = bench.event("A01", "V\0" if poison == "data" else "V5", mrn="5", control_id=HUGE if poison == "control_id" else "bad")
     if poison == "undecodable":
         bad = msgspec.structs.replace(bad, value=bad.value[:-20])
     good = [bench.event("A01", f"V{number}", mrn=str(number), pcp=True) for number in range(10, 17)]
@@ -318,6 +319,15 @@ async def test_poisonous_event_is_set_aside_and_the_rest_goes_on(bench: Bench, p
         await bench.log.append([bad])
         await bench.drain(worker)
         assert await bench.pool.fetchval("select count(*) from quarantine") == 1
+
+
+async def test_a_control_id_no_index_takes_does_not_stop_the_role(bench: Bench) -> None:
+    message = bench.message(HUGE)
+    problem = Problem(reason="visit_missing", text="PV1-19 is empty", location="PV1^1^19", code="101")
+    await bench.log.append([RECORDS.quarantined(message, problem, "AA")])
+    await bench.drain(await bench.worker())
+    assert await bench.pool.fetchval("select control_id from quarantine") == HUGE[:MAX_TEXT]
+    assert await bench.pool.fetchval("select body from quarantine") == message.body
 
 
 async def test_quarantined_message_is_kept_once_and_a_person_told(bench: Bench) -> None:

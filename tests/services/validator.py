@@ -1,4 +1,4 @@
-"""Owns what conformance tests share: the outside judge of FHIR content."""
+"""Owns the outside judge of FHIR content: the HL7 instance validator, where it and Java are there."""
 
 import shutil
 import subprocess

@@ -1,0 +1,65 @@
+"""Owns what processes cost, read from /proc: CPU time with that of ended children, and memory (proc(5))."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def children(pid: int) -> list[int]:
+    """The processes `pid` has started and that have not ended."""
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def arguments(pid: int) -> list[str]:
+    """The command line of a process."""
+    return [word.decode() for word in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if word]
+
+
+def own_cpu_s(pid: int) -> float:
+    """CPU seconds of a process itself. Raises FileNotFoundError where it has ended."""
+    fields = _stat(pid)
+    return (fields[0] + fields[1]) * _TICK_S
+
+
+def tree_cpu_s(pid: int) -> float:
+    """CPU seconds of a process, its children and theirs, with all that have ended and were waited for."""
+    total = sum(_stat(pid)) * _TICK_S
+    for child in children(pid):
+        try:
+            total += tree_cpu_s(child)
+        except FileNotFoundError:
+            continue  # it ended between the two looks; the next reading has it among its parent's
+    return total
+
+
+def _stat(pid: int) -> list[int]:
+    """utime, stime, cutime and cstime, in ticks."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return [int(field) for field in after_name[11:15]]
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory a process has had resident."""
+    return _status(pid)["VmHWM"] / 1024
+
+
+def tree_mb(pid: int) -> float:
+    """Resident memory of a process and its children now: what is private of each, and what they share once."""
+    rows = [_status(each) for each in (pid, *children(pid))]
+    return (sum(row["RssAnon"] for row in rows) + max(row["RssShmem"] for row in rows)) / 1024
+
+
+def _status(pid: int) -> Mapping[str, int]:
+    """The kB lines of /proc/PID/status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: int(rest.split()[0]) for name, _, rest in _pairs(lines) if rest.endswith(" kB")}
+
+
+def _pairs(lines: Iterable[str]) -> list[tuple[str, str, str]]:
+    return [line.partition(":") for line in lines]

@@ -39,7 +39,6 @@ from tocengine.eventlog.relay import OutboxRelay
 from tocengine.inspection.gauges import Gauges
 from tocengine.model.profile import EngineIdentity, Source
 from tocengine.normalize.dispatch import normalizer_for
-from tocengine.ports import EventLog
 from tocengine.postgres import Pool, create_pool, migrate, unavailable_errors
 from tocengine.routing.policy import RoutePolicy
 from tocengine.routing.postgres import LiveDirectory
@@ -116,11 +115,13 @@ class Engine:
             gauges = Gauges(pool, self._metrics)
             self._checks["database"] = gauges.reachable
             admin = WebServer(role_app(self._metrics.registry, self._checks, gauges.refresh), self._admin_listen)
-            stop = asyncio.Event()
+            stop, close = asyncio.Event(), asyncio.Event()
             async with asyncio.TaskGroup() as group:
                 workers: list[asyncio.Task[None]] = []
+                closers: list[asyncio.Task[None]] = []
                 if Role.ROUTE in self._roles:
-                    workers += await self._route(stack, group, dsn, pool, stop)
+                    workers.append(await self._route(group, dsn, pool, stop))
+                    closers += await self._publish_and_seal(stack, group, dsn, pool, close)
                 if Role.DELIVER in self._roles:
                     workers += await self._deliver(stack, group, pool, stop)
                 if Role.INGEST in self._roles:
@@ -128,8 +129,11 @@ class Engine:
                 await admin.start()
                 stack.push_async_callback(admin.stop)
                 log.info("ready", role=",".join(self._roles))
-                await _drained(drain, workers)
+                await _drained(drain, [*workers, *closers])
                 stop.set()
+                if workers:
+                    await asyncio.wait(workers)
+                close.set()  # what the workers did last is published and sealed too
         return 0
 
     async def _pool(self, dsn: str) -> Pool:
@@ -175,14 +179,7 @@ class Engine:
 
     # ---- route ------------------------------------------------------------------------------------------------------
 
-    async def _route(
-        self,
-        stack: AsyncExitStack,
-        group: asyncio.TaskGroup,
-        dsn: str,
-        pool: Pool,
-        stop: asyncio.Event,
-    ) -> list[asyncio.Task[None]]:
+    async def _route(self, group: asyncio.TaskGroup, dsn: str, pool: Pool, stop: asyncio.Event) -> asyncio.Task[None]:
         config = self._config
         directory = LiveDirectory(pool, config.routing.directory_refresh_s)
         records = CloudEventRecords(KeyHasher(patient_hash_key(config)))
@@ -203,15 +200,19 @@ class Engine:
             metrics=self._metrics,
             clock=utc_now,
         )
-        outcome_log: EventLog = await open_event_log(config.event_log, dsn, metrics=self._metrics)
+        return group.create_task(worker.run(stop), name="route")
+
+    async def _publish_and_seal(
+        self, stack: AsyncExitStack, group: asyncio.TaskGroup, dsn: str, pool: Pool, close: asyncio.Event
+    ) -> list[asyncio.Task[None]]:
+        config = self._config
+        outcome_log = await open_event_log(config.event_log, dsn, metrics=self._metrics)
         stack.push_async_callback(outcome_log.close)
-        relay = OutboxRelay(dsn, outcome_log)
         key = audit_signing_key(config)
         sealer = Sealer(pool, config.audit, checkpoint_dir(config), key, self._metrics, utc_now)
         return [
-            group.create_task(worker.run(stop), name="route"),
-            group.create_task(_until(stop, relay.run), name="relay"),
-            group.create_task(sealer.run(stop), name="sealer"),
+            group.create_task(_until(close, OutboxRelay(dsn, outcome_log).run), name="relay"),
+            group.create_task(sealer.run(close), name="sealer"),
         ]
 
     # ---- deliver ----------------------------------------------------------------------------------------------------

@@ -162,7 +162,8 @@ class JavaKafka(KafkaCluster):
                 raise RuntimeError(f"kafka storage format failed: {output.decode(errors='replace')[-2000:]}")
 
     def _java(self, *arguments: str) -> list[str]:
-        return ["java", *self._jvm_flags, "-cp", f"{self._lib}/*", *arguments]
+        temporary = f"-Djava.io.tmpdir={self._folder}"  # what a killed broker leaves goes with the folder
+        return ["java", *self._jvm_flags, temporary, "-cp", f"{self._lib}/*", *arguments]
 
     def _configuration(self, number: int) -> Path:
         return self._folder / f"broker-{number}.properties"

@@ -85,9 +85,7 @@ def _variant(variant: int, person: Person, now: datetime, size: int) -> tuple[by
         admitted_at=admitted,
         diagnosis=DIAGNOSES[variant % len(DIAGNOSES)],
     )
-    discharged = visit.but(
-        disposition="03", destination=facility_alias(variant % FACILITIES), discharged_at=gone
-    )
+    discharged = visit.but(disposition="03", destination=facility_alias(variant % FACILITIES), discharged_at=gone)
     writer = AdtWriter("ADTOUT", "STJ", "STJ", prefix=f"B{MARK}-")
     admission = writer.message("A01", visit, admitted, admitted + timedelta(seconds=2))
     discharge = writer.message("A03", discharged, gone, gone + timedelta(seconds=2))
@@ -114,14 +112,20 @@ def _besides(variant: int, person: Person) -> list[str]:
     consulting = Clinician(npi(200 + variant), "MERRIWEATHER", "JOAN")
     secondary = [DIAGNOSES[(variant + step) % len(DIAGNOSES)] for step in (1, 2, 3)]
     return [
-        fields("NK1", {1: "1", 2: kin, 3: f"{relation}^{text}^HL70063", 4: address, 5: phone, 7: "C^Emergency^HL70131"}),
+        fields(
+            "NK1", {1: "1", 2: kin, 3: f"{relation}^{text}^HL70063", 4: address, 5: phone, 7: "C^Emergency^HL70131"}
+        ),
         fields("PV2", {3: "^SCHEDULED AND EMERGENT ADMISSION", 12: "Transferred from outlying clinic", 23: "ST JUDE"}),
         *(
-            fields("DG1", {1: str(number), 3: f"{code}^{escape(text)}^I10", 6: "F", 16: f"{consulting.npi}^MERRIWEATHER"})
+            fields(
+                "DG1", {1: str(number), 3: f"{code}^{escape(text)}^I10", 6: "F", 16: f"{consulting.npi}^MERRIWEATHER"}
+            )
             for number, (code, text) in enumerate(secondary, 2)
         ),
         *(
-            fields("AL1", {1: str(number), 2: "DA^Drug allergy^HL70127", 3: f"{code}^{text}^RXNORM", 4: "MO", 5: "HIVES"})
+            fields(
+                "AL1", {1: str(number), 2: "DA^Drug allergy^HL70127", 3: f"{code}^{text}^RXNORM", 4: "MO", 5: "HIVES"}
+            )
             for number, (code, text) in enumerate(ALLERGIES[: 1 + variant % 3], 1)
         ),
         fields("GT1", {1: "1", 3: kin, 5: address, 6: phone, 11: f"{relation}^{text}^HL70063"}),
@@ -141,7 +145,7 @@ def _besides(variant: int, person: Person) -> list[str]:
                 36: f"XJ{variant:07d}",
             },
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _result(variant: int, count: int) -> str:

@@ -10,9 +10,7 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 def children(pid: int) -> list[int]:
     """The processes `pid` has started and that have not ended."""
     return [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
     ]
 
 

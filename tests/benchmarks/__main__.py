@@ -1,0 +1,53 @@
+"""Owns `make bench`: stages in one process, then the whole engine; tables for people, one JSON line last."""
+
+import asyncio
+import os
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks import engine, stages
+
+console = Console(highlight=False)
+
+
+def main(
+    only_stages: Annotated[bool, typer.Option("--stages", help="Only the stages.")] = False,
+    only_engine: Annotated[bool, typer.Option("--engine", help="Only the whole engine.")] = False,
+    kafka: Annotated[bool, typer.Option(help="On Kafka, a process per role, instead of the embedded default.")] = False,
+    messages: Annotated[int, typer.Option(help="Discharges to send, one notice each.")] = 3000,
+    senders: Annotated[int, typer.Option(help="Stop-and-wait MLLP connections.")] = 16,
+    rate: Annotated[float, typer.Option(help="Offered messages per second; 0 is as fast as answered.")] = 0.0,
+    size: Annotated[str, typer.Option(help="2 KB or 9 KB.")] = "2 KB",
+) -> None:
+    """Measure what a message costs."""
+    load = os.getloadavg()[0]
+    console.print(f"{os.cpu_count()} cores, load average {load:.1f} before the run")
+    if not only_engine:
+        for name, octets in stages.SIZES.items():
+            _show_stages(name, stages.measure(octets))
+    if not only_stages:
+        figures = asyncio.run(engine.measure(messages, senders, rate, stages.SIZES[size], kafka))
+        _show_figures("Kafka" if kafka else "embedded default", figures)
+        print(msgspec.json.encode(figures).decode())
+
+
+def _show_stages(name: str, rows: list[stages.Row]) -> None:
+    table = Table("stage", "best", "median", title=f"CPU per {name} A03, microseconds", title_justify="left", box=None)
+    for row in rows:
+        table.add_row(row.stage, f"{row.best_us:.1f}", f"{row.median_us:.1f}")
+    console.print(table)
+
+
+def _show_figures(name: str, figures: engine.Figures) -> None:
+    table = Table("figure", "value", title=f"The whole engine, {name}", title_justify="left", box=None)
+    for field in figures.__struct_fields__:
+        table.add_row(field, f"{getattr(figures, field):,}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

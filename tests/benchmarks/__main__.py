@@ -30,8 +30,8 @@ def main(
         for name, octets in stages.SIZES.items():
             _show_stages(name, stages.measure(octets))
     if not only_stages:
-        figures = asyncio.run(engine.measure(messages, senders, rate, stages.SIZES[size], kafka))
-        _show_figures("Kafka" if kafka else "embedded default", figures)
+        figures, processes = asyncio.run(engine.measure(messages, senders, rate, stages.SIZES[size], kafka))
+        _show_figures("Kafka" if kafka else "embedded default", figures, processes)
         print(msgspec.json.encode(figures).decode())
 
 
@@ -42,10 +42,12 @@ def _show_stages(name: str, rows: list[stages.Row]) -> None:
     console.print(table)
 
 
-def _show_figures(name: str, figures: engine.Figures) -> None:
+def _show_figures(name: str, figures: engine.Figures, processes: dict[str, float]) -> None:
     table = Table("figure", "value", title=f"The whole engine, {name}", title_justify="left", box=None)
     for field in figures.__struct_fields__:
         table.add_row(field, f"{getattr(figures, field):,}")
+    for process, milliseconds in processes.items():
+        table.add_row(f"CPU ms per message, {process}", f"{milliseconds:.2f}")
     console.print(table)
 
 

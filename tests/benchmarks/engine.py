@@ -5,6 +5,7 @@ Senders and receiver are processes of their own; what each part costs is read fr
 
 import asyncio
 import base64
+import itertools
 import multiprocessing
 import os
 import secrets
@@ -50,9 +51,9 @@ class Figures(msgspec.Struct, kw_only=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """CPU seconds so far, by part."""
+    """CPU seconds so far, by part; the engine's by process."""
 
-    engine: float
+    engine: dict[str, float]
     postgres: float
     kafka: float
 
@@ -67,7 +68,7 @@ class Rig:
     def usage(self) -> Usage:
         """What has been used so far. PostgreSQL is counted by its process tree, ended backends included."""
         return Usage(
-            engine=sum(usage.own_cpu_s(pid) for pid in self.engine_pids()),
+            engine={_name(pid): usage.own_cpu_s(pid) for pid in self.engine_pids()},
             postgres=usage.tree_cpu_s(self._postgres),
             kafka=usage.tree_cpu_s(self._broker) if self._broker else 0.0,
         )
@@ -116,6 +117,12 @@ async def rig(kafka: bool, port: int, secret: bytes) -> AsyncIterator[Rig]:
                 await server.stop()
             if broker:
                 broker.stop()
+
+
+def _name(pid: int) -> str:
+    """The roles a process has; the supervisor has none."""
+    words = usage.arguments(pid)
+    return "+".join(role for word, role in itertools.pairwise(words) if word == "--role") or "supervisor"
 
 
 def _write_directory(path: Path, port: int, secret: bytes) -> None:
@@ -183,8 +190,13 @@ class Peers:
             process.join()
 
 
-async def measure(messages: int, connections: int, rate: float, size: int, kafka: bool) -> Figures:
-    """Loads the admissions before the clock starts, then sends the discharges: one notice each."""
+async def measure(
+    messages: int, connections: int, rate: float, size: int, kafka: bool
+) -> tuple[Figures, dict[str, float]]:
+    """Loads the admissions before the clock starts, then sends the discharges: one notice each.
+
+    Returns the figures and the CPU milliseconds per message of each process of the engine.
+    """
     peers = Peers(messages, size)
     try:
         async with rig(kafka, peers.port, peers.secret) as engine:
@@ -199,7 +211,9 @@ async def measure(messages: int, connections: int, rate: float, size: int, kafka
             await _delivered(peers, messages)
             after, grown = engine.usage(), await engine.stored_bytes() - stored
             memory = max(usage.peak_mb(pid) for pid in engine.engine_pids())
-            return _figures(messages, sent, await peers.received(), before, after, memory, grown)
+            figures = _figures(messages, sent, await peers.received(), before, after, memory, grown)
+            spent = {name: after.engine[name] - used for name, used in before.engine.items()}
+            return figures, {name: round(seconds / messages * 1000, 2) for name, seconds in spent.items()}
     finally:
         peers.close()
 
@@ -236,7 +250,8 @@ def _figures(
     acks = sorted((end - due) * 1000 for due, end in zip(sent.due, sent.answered, strict=True))
     arrivals = [(number, at) for number, at in enumerate(received.arrived) if at]
     whole = sorted((at - sent.due[number]) * 1000 for number, at in arrivals)
-    engine, postgres = after.engine - before.engine, after.postgres - before.postgres
+    engine = sum(after.engine.values()) - sum(before.engine.values())
+    postgres = after.postgres - before.postgres
     return Figures(
         acks_per_s=round(messages / (max(sent.answered) - start), 1),
         delivered_per_s=round(len(arrivals) / (max(at for _, at in arrivals) - start), 1),

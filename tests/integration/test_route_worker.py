@@ -301,7 +301,9 @@ async def test_discharge_and_its_cancellation_before_anything_was_sent(bench: Be
 
 @pytest.mark.parametrize("poison", ["data", "defect", "undecodable", "control_id"])
 async def test_poisonous_event_is_set_aside_and_the_rest_goes_on(bench: Bench, poison: str) -> None:
-    bad = bench.event("A01", "V\0" if poison == "data" else "V5", mrn="5", control_id=HUGE if poison == "control_id" else "bad")
+    bad = bench.event(
+        "A01", "V\0" if poison == "data" else "V5", mrn="5", control_id=HUGE if poison == "control_id" else "bad"
+    )
     if poison == "undecodable":
         bad = msgspec.structs.replace(bad, value=bad.value[:-20])
     good = [bench.event("A01", f"V{number}", mrn=str(number), pcp=True) for number in range(10, 17)]

@@ -9,7 +9,7 @@ from functools import lru_cache
 import msgspec
 import structlog
 
-from tocengine.errors import RefusedError
+from tocengine.errors import ContentError, RefusedError
 from tocengine.model.event import EventRecord
 from tocengine.model.ids import FeedName
 from tocengine.model.message import ContentType, Disposition, Message, Problem, Receipt
@@ -46,26 +46,32 @@ class Intake:
     async def accept(self, message: Message) -> Receipt:
         """Returns once raw message and events, or message and reason, are durable. Raises UnavailableError."""
         self._count(message)
+        answered = message.answers[0]
         try:
-            normalized = self._normalizer.normalize(message)
+            events = [_told(each, answered) for each in self._normalizer.normalize(message)]
+            records = [self._records.message(message), *self._records.events(message, events)]
         except RefusedError as error:
-            if self._takes_anyway(message, error):
-                return await self._quarantine(message, error.problem)
-            return await self._store_refused(message, error)
+            return await self._not_normalized(message, error)
         except Exception as error:  # a defect of ours must neither lose the message nor block its sender
             _log.error("normalize_failed", feed=message.feed, message_id=message.message_id, **origin_of(error))
             problem = Problem(
                 reason="internal", text=f"The engine failed to read it: {type(error).__name__}", code="207"
             )
             return await self._quarantine(message, problem)
-        answered = message.answers[0]
-        events = [_told(each, answered) for each in normalized]
-        await self._event_log.append([self._records.message(message), *self._records.events(message, events)])
+        try:
+            await self._event_log.append(records)
+        except ContentError as error:  # the log does not take its events: unanswered, it would be sent forever
+            return await self._not_normalized(message, error)
         return Receipt(message_id=message.message_id, disposition=Disposition.ACCEPTED, answered=answered)
 
     async def refuse(self, message: Message, error: RefusedError) -> Receipt:
         """Keeps what an adapter refuses by itself. Raises UnavailableError where it could not be kept."""
         self._count(message)
+        return await self._store_refused(message, error)
+
+    async def _not_normalized(self, message: Message, error: RefusedError) -> Receipt:
+        if self._takes_anyway(message, error):
+            return await self._quarantine(message, error.problem)
         return await self._store_refused(message, error)
 
     def _takes_anyway(self, message: Message, error: RefusedError) -> bool:

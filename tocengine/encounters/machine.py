@@ -14,7 +14,16 @@ from msgspec import UNSET, UnsetType
 
 from tocengine.encounters.matrix import Action, Cell, cell_of
 from tocengine.encounters.state import UPON_ARRIVAL, Folded, Movement
-from tocengine.encounters.steps import Step, class_said, effective_of, says_converted, says_dead, says_expired, step_of
+from tocengine.encounters.steps import (
+    UNLINKING,
+    Step,
+    class_said,
+    effective_of,
+    says_converted,
+    says_dead,
+    says_expired,
+    step_of,
+)
 from tocengine.model.encounter import EncounterState, TransitionKind
 from tocengine.model.event import Event, Processing
 from tocengine.model.facts import CareSetting, EncounterFacts, PatientClass, overlay
@@ -62,7 +71,7 @@ def apply(folded: Folded, event: Event) -> tuple[Folded, tuple[str, ...]]:
     if folded.last is None or place > folded.last:
         new.last = place
     if step is Step.LINK:
-        new.converted = event.trigger != "A11"
+        new.converted = event.trigger not in UNLINKING
         return new, ()
     new.events += 1
     if step is Step.IGNORE:

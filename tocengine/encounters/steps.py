@@ -85,17 +85,26 @@ BY_TRIGGER = {
     "A07": Step.REVERSE,
     "A11": Step.CANCEL_ARRIVAL,
     "A12": Step.CANCEL_MOVE,
+    "A14": Step.PREADMIT,
     "A13": Step.CANCEL_DISCHARGE,
     "A16": Step.EXPECT_DISCHARGE,
+    "A17": Step.MOVE,  # one event per patient
     "A21": Step.LEAVE,
     "A22": Step.RETURN,
+    "A23": Step.CANCEL_ARRIVAL,  # handled only where the sender means a cancelled visit
     "A25": Step.CANCEL_EXPECTED,
+    "A27": Step.CANCEL_PREADMIT,
     "A38": Step.CANCEL_PREADMIT,
     "A52": Step.CANCEL_LEAVE,
     "A53": Step.CANCEL_RETURN,
+    "A54": Step.UPDATE,  # practitioners, whatever the class
+    "A55": Step.UPDATE,
+    "A61": Step.UPDATE,
+    "A62": Step.UPDATE,
 }
-"""Triggers that mean the same whatever the class. A23 is not among them: the switch that makes it an A11 is off."""
-LINKING = frozenset({"A01", "A04", "A06", "A11"})
+"""Triggers that mean the same whatever the class."""
+LINKING = frozenset({"A01", "A04", "A06", "A11", "A23"})
+UNLINKING = frozenset({"A11", "A23"})
 
 
 def step_of(event: Event, visit: VisitKey | None) -> Step:
@@ -156,7 +165,7 @@ def link_of(event: Event) -> VisitKey | None:
     said = event.encounter_facts
     if said is UNSET or not said.alternate_visit or said.alternate_visit == event.visit.value:
         return None
-    if event.trigger != "A11" and class_said(said) is not PatientClass.INPATIENT:
+    if event.trigger not in UNLINKING and class_said(said) is not PatientClass.INPATIENT:
         return None
     return VisitKey(event.visit.domain, said.alternate_visit)
 

@@ -55,6 +55,7 @@ class SourceProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     nubc_dispositions: bool = True  # bare digits in PV1-36 are NUBC codes
     location_map: dict[str, UnitTraits] = msgspec.field(default_factory=dict)
     trust_evn2: bool = True
+    a23_is_cancel_visit: bool = False
     late_after_h: int = 24
     holdback_s: int = 0
     ack_policy: str = "accept_and_quarantine"  # or "strict"

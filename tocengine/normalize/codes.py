@@ -166,7 +166,7 @@ def codes_for(profile: SourceProfile, wrap: Wrap = plain) -> Codes:
     """The tables with the local maps of `profile`. Raises msgspec.ValidationError for a table that is wrong."""
     roles = {row.role for row in _rows("diagnosis", DiagnosisType, "type").values() if row.role}
     return Codes(
-        triggers=wrap("trigger", _rows("trigger", Trigger)),
+        triggers=wrap("trigger", _triggers(profile)),
         classes=wrap("class", {**_rows("class", PatientClass), **profile.class_map}),
         patient_types=wrap("patient_type_map", profile.patient_type_map),
         sexes=wrap("sex", _text("sex")),
@@ -193,6 +193,14 @@ def codes_for(profile: SourceProfile, wrap: Wrap = plain) -> Codes:
         placeholder_numbers=wrap("placeholder.number", _flags("placeholder", "number")),
         placeholder_names=wrap("placeholder.name", _flags("placeholder", "name")),
     )
+
+
+def _triggers(profile: SourceProfile) -> dict[str, Trigger]:
+    """A23 deletes a record; only some senders mean by it that the visit is cancelled (domain 2.1)."""
+    rows = _rows("trigger", Trigger)
+    if not profile.a23_is_cancel_visit:
+        del rows["A23"]
+    return rows
 
 
 def _admit_source(code: str, row: AdmitSourceRow) -> Resource:

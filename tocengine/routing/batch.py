@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tocengine.model.audit import AuditAction, AuditRecord
-from tocengine.model.encounter import TrackedEncounter
+from tocengine.model.encounter import TrackedEncounter, TransitionStatus
 from tocengine.model.ids import EncounterId, RecipientId
-from tocengine.model.work import WorkItem
+from tocengine.model.work import WorkItem, WorkKind
 from tocengine.ports import Transaction
 from tocengine.routing.directory import Directory
 from tocengine.routing.ledger import fold
-from tocengine.routing.matching import Matches, group_hits, match
+from tocengine.routing.matching import DISCHARGES, Matches, group_hits, match
 from tocengine.routing.policy import RoutePolicy
 from tocengine.routing.postgres import drop_notices, find_panel_hits, read_ledger
 from tocengine.routing.router import decide
@@ -60,7 +60,25 @@ class Rulings:
 
     def work_items(self) -> list[WorkItem]:
         """What only a person can put right."""
-        return [ruling.work for _, ruling in self.made if ruling.work is not None]
+        return [work for tracked, ruling in self.made for work in (ruling.work, _treating(tracked, ruling)) if work]
+
+
+def _treating(tracked: TrackedEncounter, ruling: Ruling) -> WorkItem | None:
+    """A discharge was told without the treating practitioner, who belongs in every notice (42 CFR 482.24(d))."""
+    notice = ruling.notice
+    if notice is None or notice.status is not TransitionStatus.NEW or notice.kind not in DISCHARGES:
+        return None
+    if tracked.snapshot.encounter.treating:
+        return None
+    return WorkItem(
+        kind=WorkKind.TREATING_NOT_SUPPLIED,
+        subject=str(tracked.encounter_id),
+        summary="A discharge was told without a treating practitioner: the messages name none.",
+        opened_at=notice.created_at,
+        feed=tracked.snapshot.feed,
+        message_id=notice.message_id,
+        encounter_id=tracked.encounter_id,
+    )
 
 
 def _detail(ruling: Ruling) -> dict[str, object]:

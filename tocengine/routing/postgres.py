@@ -21,6 +21,7 @@ from tocengine.routing.matching import PanelHit, identifiers
 from tocengine.routing.rulings import Drop, Ruling
 
 QUERIES = load_queries(__package__)
+MAX_TEXT = 500  # characters of a sender's text in a column; the bytes are kept whole beside it
 
 _recipient_decoder = msgspec.json.Decoder(Recipient)
 _encode = msgspec.json.Encoder().encode
@@ -263,8 +264,8 @@ def _day(row: SetAside) -> date:
 
 
 def storable(text: str) -> str:
-    """PostgreSQL text holds every character but NUL, and UTF-8 no lone surrogate."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    """PostgreSQL text holds every character but NUL, UTF-8 no lone surrogate, and an index entry no long value."""
+    return text[:MAX_TEXT].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 async def notify(transaction: Transaction, channels: Sequence[str]) -> None:

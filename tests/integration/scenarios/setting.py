@@ -1,7 +1,7 @@
 """Owns the stage of the scenarios: the real normalizer, tracker and router on a real database, without sockets."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import msgspec
@@ -192,7 +192,9 @@ class Setting:
 
     async def told(self) -> list[Told]:
         """The notices made since this was last asked."""
-        rows = await self.pool.fetch("select sequence, body from notice where sequence > $1 order by sequence", self._seen)
+        rows = await self.pool.fetch(
+            "select sequence, body from notice where sequence > $1 order by sequence", self._seen
+        )
         if rows:
             self._seen = rows[-1]["sequence"]
         return [_told(msgspec.json.decode(row["body"], type=Notice)) for row in rows]
@@ -255,5 +257,3 @@ class Setting:
 
 def _told(notice: Notice) -> Told:
     return notice.recipient_id.partition(":")[2], notice.status.value, notice.kind.value
-
-

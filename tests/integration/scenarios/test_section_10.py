@@ -33,7 +33,7 @@ async def test_2_from_the_ed_to_a_bed_in_a_new_visit(town: Setting, hospital: Ho
         told = await town.route()
     else:
         told = await town.hear(*messages)
-    assert told == [("haven", "NEW", "ED_REGISTRATION"), ("haven", "NEW", "INPATIENT_ADMIT")]
+    assert sorted(told) == [("haven", "NEW", "ED_REGISTRATION"), ("haven", "NEW", "INPATIENT_ADMIT")]
     assert "CONVERSION_NOT_DISCHARGE" in await town.reasons()
     assert (await town.state("V100"), await town.state("V200")) == ("DISCHARGED", "INPATIENT")
 
@@ -74,7 +74,8 @@ async def test_6_a_cancelled_discharge(town: Setting, hospital: Hospital) -> Non
     assert await town.state() == "INPATIENT"
     cancelled = (await town.notices("sunnyside"))[-1][0]
     shown = await town.rendered(cancelled)
-    assert "4W" in shown and "SUNNYSIDE REHAB" not in shown.replace('"Sunnyside"', "")
+    assert "4W" in shown
+    assert "SUNNYSIDE REHAB" not in shown.replace('"Sunnyside"', "")
 
 
 async def test_7_cancelling_twice_or_nothing(town: Setting, hospital: Hospital) -> None:
@@ -139,7 +140,9 @@ async def test_15_a_local_code_means_what_its_own_hospital_says(town: Setting, h
     assert ("patel", "NEW", "INPATIENT_DISCHARGE") in told
     first, second = [notice for notice, _ in await town.notices("patel")]
     assert "HOME_HEALTH" in await town.rendered(first)
-    assert "UNKNOWN" in (shown := await town.rendered(second)) and "HOME" not in shown
+    shown = await town.rendered(second)
+    assert "UNKNOWN" in shown
+    assert "HOME" not in shown
     assert "CODE_UNMAPPED" in await town.work()
 
 
@@ -169,6 +172,24 @@ async def test_18_a_part_2_unit_tells_nobody(town: Setting, hospital: Hospital) 
     moved = hospital.says("A02", "12:00", pv1={3: "3N^1^A"})
     gone = hospital.says("A03", "15:00", disposition=SNF, destination=TO_SUNNYSIDE)
     assert await town.hear(moved, gone) == []
+
+
+async def test_21_a_discharge_without_a_practitioner(town: Setting, hospital: Hospital) -> None:
+    fallback = {7: "", 17: "1999000031^ROE^ANN^^^^MD^^NPI"}
+    await town.hear(hospital.says("A03", "15:00", visit="V1", disposition=SNF, pv1=fallback))
+    assert await town.work() == []
+    nobody = {7: "9999999999^UNKNOWN^PROVIDER"}
+    told = await town.hear(hospital.says("A03", "15:00", visit="V2", disposition=SNF, pv1=nobody))
+    assert told == [("haven", "NEW", "INPATIENT_DISCHARGE")]
+    assert await town.work() == ["TREATING_NOT_SUPPLIED"]
+
+
+async def test_a_record_is_deleted(town: Setting, hospital: Hospital) -> None:
+    await town.hear(hospital.says("A04", "10:00", "E"))
+    await town.deliver()
+    assert await town.hear(hospital.says("A23", "10:30", "E")) == []
+    town.feed(SourceProfile(a23_is_cancel_visit=True))
+    assert await town.hear(hospital.says("A23", "10:40", "E")) == [("haven", "CANCELLED", "ED_CANCELLED")]
 
 
 async def test_24_a_quick_registration_reaches_the_physician_later(town: Setting, hospital: Hospital) -> None:

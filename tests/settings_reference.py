@@ -35,26 +35,57 @@ def reference(struct: type[msgspec.Struct] = Config, prefix: str = "") -> Iterat
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a whole `tocengine.toml`."""
-    made = msgspec.json.schema(Config, schema_hook=_hook, ref_template="#/$defs/{name}")
-    definitions = made.pop("$defs")
-    backoff = definitions["DeliverySettings"]["properties"]["max_age"]
-    number = {key: backoff.pop(key) for key in ("type", "exclusiveMinimum") if key in backoff}
-    backoff["anyOf"] = [number, {"type": "string", "pattern": r"^\d+(\.\d+)? ?[mhd]$"}]
-    words = sorted([*PatientClass, *(name.lower() for name in PatientClass)])
-    definitions["PatientClass"] = {"enum": words, "description": "In capitals or not."}
+    made = _object(Config)
+    made["description"] = "The settings of an engine. What one key says about another, `tocengine config check` knows."
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:tocengine:schema:tocengine.v1",
         "title": "tocengine.toml",
-        "description": "The settings of an engine. What one key says about another, `tocengine config check` knows.",
-        **definitions.pop("Config"),
-        "$defs": dict(sorted(definitions.items())),
+        **made,
     }
 
 
-def _hook(kind: type) -> dict[str, Any]:
-    assert issubclass(kind, Path), kind
-    return {"type": "string", "description": "A path; a relative one starts at the file's folder."}
+def _object(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    fields = msgspec.structs.fields(struct)
+    for field in fields:
+        properties[field.encode_name] = _value(field.type)
+        if not _is_struct(_plain(field.type)) and (default := _default(field)) not in ("required", "not set"):
+            properties[field.encode_name]["default"] = json.loads(default)
+    if "max_age" in properties:
+        default = properties["max_age"].pop("default")
+        text = {"type": "string", "pattern": r"^\d+(\.\d+)? ?[mhd]$"}
+        properties["max_age"] = {"anyOf": [properties["max_age"], text], "default": default}
+    required = [field.encode_name for field in fields if field.required]
+    return {
+        "description": (struct.__doc__ or "").split("\n")[0].replace("``", "`"),
+        "type": "object",
+        "additionalProperties": False,
+        **({"required": required} if required else {}),
+        "properties": properties,
+    }
+
+
+def _value(annotation: Any) -> dict[str, Any]:
+    plain = _plain(annotation)
+    if _is_struct(plain):
+        return _object(plain)
+    if get_origin(plain) is tuple:
+        return {"type": "array", "items": _value(get_args(plain)[0])}
+    if get_origin(plain) is dict:
+        return {"type": "object", "additionalProperties": _value(get_args(plain)[1])}
+    if plain is PatientClass:
+        return {"enum": sorted([*PatientClass, *(name.lower() for name in PatientClass)])}
+    if plain is Path:
+        return {"type": "string", "description": "A path; a relative one starts at the file's folder."}
+    return {key: value for key, value in msgspec.json.schema(_stated(annotation)).items() if key != "$ref"}
+
+
+def _stated(annotation: Any) -> Any:
+    """The annotation without ``| None``: TOML has no null."""
+    if isinstance(annotation, UnionType):
+        return next(part for part in get_args(annotation) if part is not NoneType)
+    return annotation
 
 
 def _plain(annotation: Any) -> Any:
@@ -72,7 +103,7 @@ def _is_struct(kind: Any) -> bool:
 def _default(field: msgspec.structs.FieldInfo) -> str:
     value: Any = field.default
     if field.default_factory is not msgspec.NODEFAULT:
-        value = field.default_factory()  # type: ignore[operator]
+        value = field.default_factory()
     if value is msgspec.NODEFAULT:
         return "required"
     if value is None:

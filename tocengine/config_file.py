@@ -25,6 +25,7 @@ from tocengine.model.profile import IdentifierDomain, Source, SourceProfile
 
 ENVIRONMENT_PREFIX = "TOCENGINE__"
 _CONFIDENTIAL = re.compile(r"secret|password|dsn|keys")
+_PATHS_AS_TEXT = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
 _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 
 Table: TypeAlias = dict[str, object]
@@ -153,6 +154,8 @@ class _Reader:
     def _read_leaf(self, value: object, annotation: Annotation, plain: Annotation, path: toml_places.Path) -> object:
         if plain is Path and isinstance(value, str):
             return self._file.parent.absolute() / Path(value).expanduser()
+        if path[-1] in _PATHS_AS_TEXT and isinstance(value, str) and value:
+            return str(self._file.parent.absolute() / Path(value).expanduser())
         if plain is str and isinstance(value, str) and value.startswith("file:"):
             return f"file:{self._file.parent.absolute() / Path(value[5:]).expanduser()}"
         if plain is PatientClass and isinstance(value, str):

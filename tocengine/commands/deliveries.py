@@ -113,8 +113,12 @@ def list_dead_letters(
 
 
 @dead_letters.command("replay")
-def replay(notice_ids: list[UUID] = typer.Argument(..., metavar="NOTICE_ID..."), config: Path = ConfigOption) -> None:
-    """Send given-up notices again, under the same notice ids."""
+def replay(
+    notice_ids: list[UUID] = typer.Argument(..., metavar="NOTICE_ID..."),
+    config: Path = ConfigOption,
+    as_json: bool = JsonOption,
+) -> None:
+    """Send given-up notices again, under the same notice ids. Exit status 1 if one of them is not."""
     settings = load(config)
 
     async def work() -> letters.Replay:
@@ -123,4 +127,14 @@ def replay(notice_ids: list[UUID] = typer.Argument(..., metavar="NOTICE_ID..."),
             return await letters.replay(connection, PostgresAuditTrail(), notice_ids, user(), utc_now(), max_age)
 
     done = run(work())
-    output.document(done)
+    if as_json:
+        output.document(done)
+    else:
+        for ids, what in (
+            (done.replayed, "queued again"),
+            (done.overtaken, "not sent: something newer was decided about the same fact"),
+            (done.missing, "no dead letter (tocengine dead-letters list)"),
+        ):
+            for notice_id in ids:
+                output.stdout.print(f"{notice_id}: {what}", markup=False)
+    raise typer.Exit(1 if done.overtaken or done.missing else 0)

@@ -62,7 +62,7 @@ def trace(
         output.stdout.print(output.table(f"Message {_id_of(found)}", ("when", "stage", "what"), lines))
         output.stdout.print(f"{len(found.audit)} audit rows: {', '.join(str(row['audit_id']) for row in found.audit)}")
     if not found.found:
-        output.fail(f"no message, notice or control id {wanted} is known", 1)
+        output.fail(f"nothing is known of {wanted!r}: no message id, notice id or FEED:CONTROL_ID", 1)
 
 
 def _id_of(found: Trace) -> object:
@@ -102,7 +102,8 @@ def close_work_item(
             return closed
 
     if not run(close()):
-        output.fail(f"no open work item {work_item_id}", 1)
+        output.fail(f"no open work item {work_item_id} (tocengine work-items list)", 1)
+    output.stdout.print(f"{work_item_id}: closed.")
 
 
 @quarantine.command("list")

@@ -30,7 +30,7 @@ def init(folder: Path = typer.Argument(..., metavar="DIR")) -> None:
             output.stdout.print(f"wrote {path}")
     except TocError as error:
         output.fail(str(error), error.exit_code)
-    output.stdout.print(f"next: cd {folder} && tocengine run, then tocengine apply -f directory.yaml")
+    output.stdout.print(f"next, in {folder}: `tocengine apply -f directory.yaml`, then `tocengine run`", markup=False)
 
 
 @config_commands.command("check")
@@ -79,8 +79,12 @@ def _show_plan(done: Plan, plan_only: bool) -> None:
         fields = f" ({', '.join(change.fields)})" if change.fields else ""
         output.stdout.print(f"{change.action.value:<7} {change.recipient_id} {change.name}{fields}", markup=False)
     for panel in done.panels:
-        missing = f"{panel.missing} {'retired' if panel.prune else 'missing, kept'}"
-        output.stdout.print(f"panel   {panel.recipient_id}: {panel.added} added, {panel.changed} changed, {missing}")
+        counts = f"{panel.added} added, {panel.changed} changed"
+        if panel.missing:
+            counts += (
+                f", {panel.missing} {'retired' if panel.prune else 'not in the file and kept: --prune retires them'}"
+            )
+        output.stdout.print(f"panel   {panel.recipient_id}: {counts}", markup=False)
     if not done.changes and not any(panel.added or panel.changed for panel in done.panels):
         output.stdout.print("Nothing to change.")
     elif plan_only:

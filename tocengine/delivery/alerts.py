@@ -89,8 +89,9 @@ class AlertWorker:
     async def tell(self) -> float:
         """One round of alerts; returns the seconds to wait before the next. Without a webhook, only counts."""
         with unavailable_errors():
-            for row in await self._pool.fetch(QUERIES["open_items"]):
-                self._metrics.work_items_open.labels(row["kind"]).set(row["items"])
+            found = {row["kind"]: row["items"] for row in await self._pool.fetch(QUERIES["open_items"])}
+            for kind in WorkKind:  # those of which none is open any more, too
+                self._metrics.work_items_open.labels(kind.value).set(found.get(kind.value, 0))
             if self._settings.webhook is None:
                 return LOOK_S
             async with self._pool.acquire() as connection, connection.transaction():

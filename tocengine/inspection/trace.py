@@ -91,9 +91,8 @@ def timeline(found: Trace) -> Sequence[tuple[object, str, str]]:
     """The trace as (when, stage, what), oldest first, for a person to read."""
     lines: list[tuple[object, str, str]] = []
     for row in found.messages:
-        lines.append(
-            (row["received_at"], "received", f"{row['trigger']} on {row['feed']}, control id {row['control_id']}")
-        )
+        what = f"{row['trigger'] or 'message'} on {row['feed']}, control id {row['control_id']}"
+        lines.append((row["received_at"], "received", what))
         lines.append((row["tracked_at"], "tracked", f"answered {row['answered']}, {row['disposition']}"))
     for row in found.quarantine:
         lines.append((row["received_at"], "set aside", f"{row['reason']} at {row['location'] or '-'}: {row['text']}"))

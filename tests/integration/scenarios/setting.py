@@ -220,7 +220,7 @@ class Setting:
         recipient = self.live.recipient(notice.recipient_id)
         assert recipient is not None
         snapshot = msgspec.json.decode(row["content"], type=Snapshot)
-        return render_notice(notice, snapshot, recipient, {HOSPITAL.id: HOSPITAL}).decode()
+        return render_notice(notice, snapshot, b"{}", recipient, {HOSPITAL.id: HOSPITAL}).decode()
 
     async def state(self, visit: str = "V100", authority: str = "STJ") -> str:
         """The state an encounter is in."""

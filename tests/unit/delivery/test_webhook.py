@@ -70,8 +70,8 @@ CLINICAL = {
 }
 
 
-def rendered(notice: Notice, snapshot: Snapshot = SNAPSHOT) -> dict[str, object]:
-    document = orjson.loads(render_notice(notice, snapshot, make_recipient(), IDENTITY.facilities))
+def rendered(notice: Notice, snapshot: Snapshot = SNAPSHOT, chart: bytes = b"{}") -> dict[str, object]:
+    document = orjson.loads(render_notice(notice, snapshot, chart, make_recipient(), IDENTITY.facilities))
     assert document["type"] == "notice.inpatient_discharge"
     assert document["timestamp"] == AT.isoformat().replace("+00:00", "Z")
     data: dict[str, object] = document["data"]
@@ -92,7 +92,7 @@ def rendered(notice: Notice, snapshot: Snapshot = SNAPSHOT) -> dict[str, object]
         (
             Level.FULL,
             {
-                "patient": PATIENT,
+                "patient": PATIENT | {"allergies": []},
                 "encounter": ENCOUNTER | CLINICAL,
                 "not_supplied": ["allergies"],
                 "flags": ["tz_assumed"],
@@ -108,6 +108,31 @@ def test_a_retraction_says_nothing_of_patient_or_visit() -> None:
     told = UUID(int=7)
     data = rendered(replace(NOTICE, status=TransitionStatus.RETRACTED, supersedes=told))
     assert data == ENVELOPE | {"status": "RETRACTED", "supersedes": str(told), "level": "FULL"}
+
+
+def test_allergies_come_from_the_chart_and_only_at_level_full() -> None:
+    allergy = {
+        "resourceType": "AllergyIntolerance",
+        "code": {
+            "coding": [{"system": "http://www.nlm.nih.gov/research/umls/rxnorm", "code": "70618"}],
+            "text": "Penicillin",
+        },
+        "criticality": "high",
+    }
+    other = {"resourceType": "PractitionerRole", "code": [{"text": "not one concept but several"}]}
+    chart = orjson.dumps({"entry": [{"resource": other}, {"resource": allergy}]})
+    data = rendered(replace(NOTICE, level=Level.FULL), chart=chart)
+    assert isinstance(data["patient"], dict)
+    assert data["patient"]["allergies"] == [
+        {
+            "system": "http://www.nlm.nih.gov/research/umls/rxnorm",
+            "code": "70618",
+            "text": "Penicillin",
+            "criticality": "high",
+        }
+    ]
+    assert data["not_supplied"] == []
+    assert b"Penicillin" not in orjson.dumps(rendered(replace(NOTICE, level=Level.STANDARD), chart=chart))
 
 
 def test_what_is_not_known_is_null_and_named() -> None:
@@ -129,7 +154,7 @@ def test_what_is_not_known_is_null_and_named() -> None:
 
 def test_no_level_carries_a_social_security_number() -> None:
     for level in Level:
-        text = render_notice(replace(NOTICE, level=level), SNAPSHOT, make_recipient(), {})
+        text = render_notice(replace(NOTICE, level=level), SNAPSHOT, b"{}", make_recipient(), {})
         assert b"4321" not in text
 
 

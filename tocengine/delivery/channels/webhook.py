@@ -10,6 +10,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+import msgspec
 import orjson
 from msgspec import UNSET
 
@@ -43,15 +44,15 @@ _DISCHARGES = frozenset(
 class WebhookChannel:
     """Sends notices to a URL. Any 2xx is delivered (202: received), whatever the answer's body says."""
 
-    reads_chart = False
+    reads_chart = True  # for the allergies
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._poster = surroundings.poster
         self._facilities = surroundings.identity.facilities
 
     def render(self, notice: Notice, snapshot: Snapshot, fhir: bytes, recipient: Recipient, url: str) -> bytes:
-        """The JSON of interface.md "Webhook notice"; the chart is not needed for it."""
-        return render_notice(notice, snapshot, recipient, self._facilities)
+        """The JSON of ``schemas/webhook-notice.v1.json``."""
+        return render_notice(notice, snapshot, fhir, recipient, self._facilities)
 
     async def send(self, address: Address, notice: Notice, body: bytes, now: datetime) -> Outcome:
         """One signed POST; the notice's id is its `webhook-id`, however often it is sent."""
@@ -94,7 +95,11 @@ def signed_headers(
 
 
 def render_notice(
-    notice: Notice, snapshot: Snapshot, recipient: Recipient, facilities: Mapping[FacilityId, SendingFacility]
+    notice: Notice,
+    snapshot: Snapshot,
+    fhir: bytes,
+    recipient: Recipient,
+    facilities: Mapping[FacilityId, SendingFacility],
 ) -> bytes:
     """A notice's body. Within a level every key is there, null where nothing is known; above it, none is.
 
@@ -116,9 +121,11 @@ def render_notice(
         "to": _receiver(recipient),
     }
     if notice.status is not TransitionStatus.RETRACTED:
-        data["patient"] = _patient(snapshot, notice.level)
+        known_allergies = allergies(fhir) if notice.level is Level.FULL else []
+        extra: Json = {"allergies": known_allergies} if notice.level is Level.FULL else {}
+        data["patient"] = _patient(snapshot, notice.level) | extra
         data["encounter"] = _encounter(snapshot, notice.level)
-        data["not_supplied"] = not_supplied(notice, snapshot)
+        data["not_supplied"] = not_supplied(notice, snapshot, known_allergies)
         data["flags"] = [] if notice.level is Level.COP_MIN else list(snapshot.flags)
     data["source"] = {
         "feed": snapshot.feed,
@@ -132,6 +139,54 @@ def render_notice(
             "data": data,
         }
     )
+
+
+def allergies(chart: bytes) -> list[Json]:
+    """The allergies of a chart, also the statement that there are none; only the chart carries them."""
+    if b'"AllergyIntolerance"' not in chart:
+        return []
+    resources = (entry.resource for entry in _decode_chart(chart).entry)
+    return [_allergy(resource) for resource in resources if resource.resourceType == "AllergyIntolerance"]
+
+
+class _Coding(msgspec.Struct, frozen=True):
+    system: str = ""
+    code: str = ""
+    display: str = ""
+
+
+class _Concept(msgspec.Struct, frozen=True):
+    coding: tuple[_Coding, ...] = ()
+    text: str = ""
+
+
+class _Resource(msgspec.Struct, frozen=True):
+    resourceType: str  # noqa: N815 - FHIR's name
+    code: msgspec.Raw = msgspec.Raw(b"{}")  # other resources have other things under this name
+    criticality: str | None = None
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    resource: _Resource
+
+
+class _Chart(msgspec.Struct, frozen=True):
+    entry: tuple[_Entry, ...] = ()
+
+
+_decode_chart = msgspec.json.Decoder(_Chart).decode
+_decode_concept = msgspec.json.Decoder(_Concept).decode
+
+
+def _allergy(resource: _Resource) -> Json:
+    concept = _decode_concept(resource.code)
+    coding = concept.coding[0] if concept.coding else _Coding()
+    return {
+        "system": coding.system,
+        "code": coding.code,
+        "text": concept.text or coding.display,
+        "criticality": resource.criticality,
+    }
 
 
 def _sender(facility: FacilityId, facilities: Mapping[FacilityId, SendingFacility]) -> Json:
@@ -213,7 +268,7 @@ def _encounter(snapshot: Snapshot, level: Level) -> Json:
     return shown
 
 
-def not_supplied(notice: Notice, snapshot: Snapshot) -> list[str]:
+def not_supplied(notice: Notice, snapshot: Snapshot, allergies: Sequence[Json]) -> list[str]:
     """What a recipient expects at this level and does not find in this notice, so that nobody has to guess."""
     patient, encounter = snapshot.patient, snapshot.encounter
     missing = [] if known(patient.names) else ["name"]
@@ -226,7 +281,7 @@ def not_supplied(notice: Notice, snapshot: Snapshot) -> list[str]:
         missing += _discharge_missing(encounter)
     if notice.level is Level.FULL:
         missing += [] if known(encounter.diagnoses) else ["diagnoses"]
-        missing.append("allergies")  # no mapping fills them yet
+        missing += [] if allergies else ["allergies"]
     return missing
 
 

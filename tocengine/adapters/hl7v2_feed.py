@@ -16,7 +16,7 @@ from tocengine.formats.hl7v2 import Delimiters
 from tocengine.formats.hl7v2.ack import Sent, Verdict, build, code_for, codes, read_sent
 from tocengine.formats.mllp import Broken, BrokenFrame
 from tocengine.model.ids import MessageId, derive
-from tocengine.model.message import ContentType, Disposition, Message, Problem
+from tocengine.model.message import MAX_CONTROL_ID, ContentType, Disposition, Message, Problem
 from tocengine.model.profile import Source
 from tocengine.ports import Clock, Intake
 from tocengine.telemetry import Metrics
@@ -105,7 +105,7 @@ class HL7Feed:
             feed=self._feed,
             facility=self._source.facility.id,
             content_type=ContentType.HL7V2,
-            control_id=sent.control_id.decode("utf-8", "replace"),
+            control_id=sent.control_id.decode("utf-8", "replace")[:MAX_CONTROL_ID],
             received_at=received_at,
             body=body,
             peer=peer,

@@ -7,6 +7,9 @@ import msgspec
 
 from tocengine.model.ids import FacilityId, FeedName, MessageId
 
+MAX_CONTROL_ID = 500
+"""Characters kept of what a sender calls a message (HL7 v2.7 allows 199). Its answer repeats the whole id."""
+
 
 class ContentType(StrEnum):
     """The two formats the engine takes in."""

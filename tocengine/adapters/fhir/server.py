@@ -28,7 +28,7 @@ from tocengine.adapters.fhir.request import (
 from tocengine.config import HttpSettings, listen_address
 from tocengine.errors import ConfigurationError, UnavailableError
 from tocengine.model.ids import FeedName
-from tocengine.model.message import ContentType, Message, Problem
+from tocengine.model.message import MAX_CONTROL_ID, ContentType, Message, Problem
 from tocengine.model.profile import Source
 from tocengine.ports import Clock, Intake
 from tocengine.telemetry import Metrics
@@ -165,7 +165,7 @@ class _Endpoint:
             feed=source.feed,
             facility=source.facility.id,
             content_type=ContentType.FHIR,
-            control_id=control_id(body),
+            control_id=control_id(body)[:MAX_CONTROL_ID],
             received_at=self._clock(),
             body=body,
             peer=peer,

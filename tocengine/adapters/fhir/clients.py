@@ -112,14 +112,14 @@ class ClientStore:
 
     async def _refresh(self) -> None:
         async with self._reading:
-            if monotonic() < self._next_at and self._read_at is not None:
+            if monotonic() < self._next_at and self._known():
                 return
             try:
                 async with asyncio.timeout(_QUERY_TIMEOUT_S):
                     rows = await self._pool.fetch(QUERIES["list_clients"])
             except CONNECTION_ERRORS as error:
                 self._next_at = monotonic() + _RETRY_S
-                if self._read_at is None or monotonic() - self._read_at > self._grace_s:
+                if not self._known():
                     raise UnavailableError("API clients cannot be read") from error
                 _log.warning("API clients not refreshed", error_type=type(error).__name__)
                 return
@@ -127,6 +127,9 @@ class ClientStore:
             self._next_at = self._read_at + self._refresh_s
             self._any = bool(rows)
             self._by_hash = {row["key_hash"]: _client(row) for row in rows if row["revoked_at"] is None}
+
+    def _known(self) -> bool:
+        return self._read_at is not None and monotonic() - self._read_at <= self._grace_s
 
 
 def _client(row: asyncpg.Record) -> Client:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from tocengine.errors import EventDataError
-from tocengine.eventlog.topics import Topic
+from tocengine.eventlog.topics import MAX_RECORD_BYTES, Topic
 from tocengine.model.encounter import Snapshot, Transition
 from tocengine.model.event import EventRecord
 from tocengine.model.identity import PatientKey
@@ -25,6 +25,8 @@ from tocengine.ports import LogRecord
 SCHEMA_URN = "urn:tocengine:schema:"
 STRUCTURED_HEADERS = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 
+_MAX_TRANSITION_BYTES = MAX_RECORD_BYTES - 1024  # its key and the rest of the envelope
+_CHART_LEFT_OUT = b'{"resourceType":"Bundle","type":"collection"}'
 _encode = msgspec.json.Encoder().encode
 
 
@@ -102,22 +104,29 @@ class CloudEventRecords:
         )
 
     def transition(self, transition: Transition, snapshot: Snapshot, fhir: bytes) -> LogRecord:
-        """What happened, for ``toc.transitions.v1``, keyed by the patient; `fhir` is the snapshot's chart."""
+        """What happened, for ``toc.transitions.v1``, keyed by the patient; `fhir` is the snapshot's chart.
+
+        A chart no record takes is left out: an empty Bundle stands for it. Raises EventDataError where the summary
+        alone is too large.
+        """
         opening = _opening(
             str(transition.transition_id),
             _transition_attributes(snapshot.facility),
             _time(transition.received_at),
         )
-        value = b"".join(
-            (
-                *(opening, b'{"summary":{"transition":', _encode(transition)),
-                *(b',"snapshot":', _encode(snapshot), b'},"fhir":', fhir, b"}}"),
-            )
+        summary = b"".join(
+            (opening, b'{"summary":{"transition":', _encode(transition), b',"snapshot":', _encode(snapshot), b"}")
         )
+        if len(summary) + len(fhir) > _MAX_TRANSITION_BYTES:  # a chart grows with its visit: what happened goes first
+            fhir = _CHART_LEFT_OUT
+        if len(summary) + len(fhir) > _MAX_TRANSITION_BYTES:
+            raise EventDataError(
+                Problem(reason="record_too_large", text="What is known of the visit is too large", stage="track")
+            )
         return LogRecord(
             topic=Topic.TRANSITIONS,
             key=self._keys.patient(snapshot.patient_key),
-            value=value,
+            value=b"".join((summary, b',"fhir":', fhir, b"}}")),
             headers=STRUCTURED_HEADERS,
         )
 

@@ -1,5 +1,6 @@
 """Owns the gauges that are read from the database when somebody looks: what is open, by state."""
 
+import asyncio
 from contextlib import suppress
 
 from tocengine.errors import UnavailableError
@@ -18,12 +19,17 @@ class Gauges:
 
     async def reachable(self) -> bool:
         """Whether the database answers."""
-        return bool(await self._pool.fetchval("select true", timeout=1))
+        with suppress(UnavailableError), unavailable_errors():
+            async with asyncio.timeout(1):  # getting a connection included
+                return bool(await self._pool.fetchval("select true"))
+        return False
 
     async def refresh(self) -> None:
         """Open notices by state, endpoints that are stopped."""
         with suppress(UnavailableError), unavailable_errors():
-            found = {row["state"]: row["count"] for row in await self._pool.fetch(QUERIES["gauge_notices"], timeout=2)}
+            async with asyncio.timeout(2):  # a supervisor waits 3 s for the page
+                found = {row["state"]: row["count"] for row in await self._pool.fetch(QUERIES["gauge_notices"])}
+                stopped = await self._pool.fetchval(QUERIES["gauge_endpoints"])
             for state in OPEN_STATES:
                 self._metrics.notices.labels(state).set(found.get(state, 0))
-            self._metrics.endpoints_paused.set(await self._pool.fetchval(QUERIES["gauge_endpoints"], timeout=2))
+            self._metrics.endpoints_paused.set(stopped)

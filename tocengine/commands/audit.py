@@ -45,5 +45,5 @@ def verify(
             f"{report.unsealed} not sealed yet: {'intact' if report.ok else 'NOT intact'}."
         )
         for finding in report.findings:
-            output.stdout.print(str(finding), style="red", markup=False)
+            output.stdout.print(f"{finding.tampering.value}: {finding.text}", style="red", markup=False)
     raise typer.Exit(0 if report.ok else 1)

@@ -9,6 +9,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 PIPE_WIDTH = 1000  # nothing wraps in a file or a pipe
 stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
@@ -37,7 +38,7 @@ def table(title: str, columns: Iterable[str], lines: Iterable[Sequence[str]]) ->
     for column in columns:
         made.add_column(column.replace("_", " "), overflow="fold")
     for line in lines:
-        made.add_row(*line)
+        made.add_row(*map(Text, line))  # as it is: what a sender wrote is no markup
     return made
 
 

@@ -7,14 +7,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import asyncpg
 import typer
 
 from tocengine.commands import output
 from tocengine.config import Config
 from tocengine.config_file import load_config
 from tocengine.embedded import database
-from tocengine.errors import TocError
-from tocengine.postgres import Pool, create_pool, migrate
+from tocengine.errors import TocError, UnavailableError
+from tocengine.postgres import Pool, create_pool, is_unavailable, migrate
 
 Result = TypeVar("Result")
 
@@ -30,6 +31,10 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run(work)
     except TocError as error:
         output.fail(str(error), error.exit_code)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        if not is_unavailable(error):
+            raise
+        output.fail(f"PostgreSQL is not available: {type(error).__name__}", UnavailableError.exit_code)
 
 
 def load(path: Path) -> Config:

@@ -4,6 +4,8 @@ Everything that a stage needs of another is handed over here, as a port. Nothing
 """
 
 import asyncio
+import hashlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -31,6 +33,7 @@ from tocengine.delivery.channels.registry import open_channels
 from tocengine.delivery.networks import NetworkGuard
 from tocengine.delivery.worker import DeliveryWorker
 from tocengine.embedded import database
+from tocengine.embedded.server import SOCKET_PATH_LIMIT
 from tocengine.encounters.postgres import PostgresTracker
 from tocengine.errors import UnavailableError
 from tocengine.eventlog import Topic, open_consumer, open_event_log
@@ -78,8 +81,12 @@ def engine_identity(config: Config) -> EngineIdentity:
 
 
 def role_socket(config: Config, name: str) -> Path:
-    """Where a supervised role serves its admin pages."""
-    return config.engine.data_dir / "run" / f"{name}.sock"
+    """Where a supervised role serves its admin pages: beside the data, or in /tmp where that path is too long."""
+    beside = config.engine.data_dir / "run" / f"{name}.sock"
+    if len(os.fsencode(beside)) <= SOCKET_PATH_LIMIT:
+        return beside
+    digest = hashlib.sha256(os.fsencode(config.engine.data_dir)).hexdigest()[:12]
+    return Path("/tmp") / f"tocengine-run-{os.geteuid()}-{digest}" / f"{name}.sock"  # noqa: S108
 
 
 def checkpoint_dir(config: Config) -> Path:
@@ -159,11 +166,13 @@ class Engine:
                 self._metrics,
                 strict=[name for name, source in feeds.items() if source.profile.ack_policy == "strict"],
             )
+            drains: list[Callable[[], Awaitable[None]]] = []
+            stack.push_async_callback(_together, drains)  # one after the other they would take too long
             for settings in self._config.feeds:
                 if settings.protocol == "mllp":
                     server = self._mllp(settings, feeds[settings.name], intake)
                     await server.start()
-                    stack.push_async_callback(server.drain)
+                    drains.append(server.drain)
             if partners := [settings.name for settings in self._config.feeds if settings.protocol == "fhir"]:
                 clients = ClientStore(pool)
                 app = create_app(
@@ -171,7 +180,7 @@ class Engine:
                 )
                 fhir = FhirServer(app, clients, self._config.http)
                 await fhir.start()
-                stack.push_async_callback(fhir.stop)
+                drains.append(fhir.stop)
             yield
 
     def _mllp(self, settings: FeedSettings, source: Source, intake: Intake) -> MllpServer:
@@ -256,6 +265,10 @@ class Engine:
             group.create_task(worker.run(stop), name="deliver"),
             group.create_task(alerts.run(stop), name="alerts"),
         ]
+
+
+async def _together(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    await asyncio.gather(*(work() for work in works))
 
 
 async def _close(pool: Pool) -> None:

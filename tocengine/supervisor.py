@@ -21,7 +21,7 @@ from tocengine.errors import ConfigurationError, UnavailableError
 from tocengine.postgres import migrate, unavailable_errors
 from tocengine.process import drain_on_signals
 
-END_S = 9.8  # from the signal to the end of everything
+END_S = 9.4  # from the signal to the end of everything
 DRAIN_S = 8.6  # what the roles get of it; the rest is for the database's shutdown checkpoint
 STEADY_S = 10.0  # a child that ran this long starts its backoff anew
 FIRST_DELAY_S = 0.1
@@ -103,7 +103,7 @@ class Supervisor:
             await asyncio.gather(*keepers, *beside, return_exceptions=True)
             if self._server is not None:
                 left = self._end_by - asyncio.get_running_loop().time()
-                await self._server.stop(min(5.0, max(1.0, left)))
+                await self._server.stop(min(5.0, max(0.5, left)))
         log.info("ended", exit_status=self._exit_status)
         return self._exit_status
 
@@ -145,7 +145,8 @@ class Supervisor:
             status = await ended(process)
             if self._drain.is_set():
                 log.info("role ended", role=command.name, exit_status=status)
-                self._exit_status = self._exit_status or (1 if status else 0)
+                orderly = status in (0, -signal.SIGTERM)  # the signal met it before it had begun
+                self._exit_status = self._exit_status or (0 if orderly else 1)
                 return
             if status == ConfigurationError.exit_code:
                 log.error("role refused its configuration", role=command.name, exit_status=status)

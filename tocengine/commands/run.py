@@ -1,6 +1,7 @@
 """Owns `tocengine run`: the supervised engine on the embedded default, or single roles."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tocengine.commands import output
 from tocengine.commands.session import ConfigOption, load
 from tocengine.config import Config
 from tocengine.embedded import EmbeddedPostgres
-from tocengine.errors import TocError
+from tocengine.errors import ConfigurationError, TocError
 from tocengine.process import run_until_drained
 from tocengine.supervisor import role_command, run_supervisor
 from tocengine.telemetry import configure_logging, origin_of
@@ -65,10 +66,21 @@ def _run_roles(config: Config, roles: list[Role], supervised: str) -> int:
     return run_until_drained(Engine(config, roles, listen).run)
 
 
+def _make_private(folder: Path) -> None:
+    """The folder of the roles' sockets. Raises ConfigurationError where it cannot be made, or is another user's."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mine = not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
+    except OSError as error:
+        raise ConfigurationError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    if not mine:
+        raise ConfigurationError(f"the folder {folder} belongs to another user")
+
+
 def _supervise(config: Config, path: Path) -> int:
     server = EmbeddedPostgres(config.engine.data_dir) if not config.postgres.dsn else None
     sockets = {name: role_socket(config, name) for name in SUPERVISED}
-    next(iter(sockets.values())).parent.mkdir(parents=True, exist_ok=True)
+    _make_private(next(iter(sockets.values())).parent)
 
     async def serve_admin() -> None:
         admin = WebServer(engine_app(sockets), config.admin.listen)

@@ -24,6 +24,7 @@ from tocengine.embedded.account import Account, can, choose_account, give, spawn
 from tocengine.embedded.binaries import ENVIRONMENT, Binaries, choose_binaries
 from tocengine.embedded.settings import server_settings
 from tocengine.errors import ConfigurationError, UnavailableError
+from tocengine.postgres import unavailable_errors
 
 DATABASE = "tocengine"
 SOCKET_FILE = ".s.PGSQL.5432"
@@ -31,6 +32,8 @@ SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path, unix(7)
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 ELSEWHERE = Path("/var/lib/tocengine")  # for data that root keeps where no other account can go
 _POLL_S = 0.01
+_QUIT_S = 0.3
+_CONNECT_S = 10.0
 
 log = structlog.get_logger()
 
@@ -134,7 +137,11 @@ class EmbeddedPostgres:
                 await asyncio.wait_for(ended(process), patience_s)
             except TimeoutError:
                 process.send_signal(signal.SIGQUIT)
-                await ended(process)
+                try:
+                    await asyncio.wait_for(ended(process), _QUIT_S)
+                except TimeoutError:  # it is frozen, and reads no signal but this one
+                    process.kill()
+                    await ended(process)
         if self._sockets.name.startswith("tocengine-") and self._sockets.is_dir():
             for entry in self._sockets.iterdir():
                 entry.unlink()
@@ -191,16 +198,17 @@ class EmbeddedPostgres:
 
     async def _ensure_database(self) -> None:
         """Makes the database on the first start; a crash between initdb and here is made good at the next one."""
-        try:
-            connection = await asyncpg.connect(self.dsn)
-        except asyncpg.InvalidCatalogNameError:
-            connection = await asyncpg.connect(self.dsn, database="postgres")
-            await connection.execute(f"create database {DATABASE}")
-        except asyncpg.InvalidPasswordError as error:
-            raise UnavailableError(
-                f"the password in {self._home}/password is not the one of the data directory beside it"
-            ) from error
-        await connection.close()
+        with unavailable_errors():  # it may die again at any moment
+            try:
+                connection = await asyncpg.connect(self.dsn, timeout=_CONNECT_S)
+            except asyncpg.InvalidCatalogNameError:
+                connection = await asyncpg.connect(self.dsn, database="postgres", timeout=_CONNECT_S)
+                await connection.execute(f"create database {DATABASE}")
+            except asyncpg.InvalidPasswordError as error:
+                raise UnavailableError(
+                    f"the password in {self._home}/password is not the one of the data directory beside it"
+                ) from error
+            await connection.close()
 
 
 def connection_url(sockets: Path, password: str, database: str = DATABASE) -> str:

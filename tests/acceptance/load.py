@@ -101,21 +101,24 @@ def _now() -> datetime:
 
 
 async def arrived(expected: list[Expected], receivers: Receivers, deadline_s: float = 60.0) -> Tally:
-    """Waits until every expected notice arrived, or the time is up, and counts."""
-    wanted = set(expected)
+    """Waits until every expected notice arrived, as often as it is expected, or the time is up, and counts."""
+    wanted = Counter(expected)
     deadline = time.monotonic() + deadline_s
-    while time.monotonic() < deadline and wanted - {notice for notice, _ in receivers.arrivals}:  # noqa: ASYNC110
+    while time.monotonic() < deadline and wanted - _told(receivers):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
-    ids: dict[Expected, set[str]] = defaultdict(set)
-    for notice, notice_id in receivers.arrivals:
-        ids[notice].add(notice_id)
+    told = _told(receivers)
     taken = Counter(notice_id for _, notice_id in receivers.arrivals)
     return Tally(
-        lost=len(wanted - set(ids)),
-        duplicated=sum(len(found) - 1 for found in ids.values()),
+        lost=(wanted - told).total(),
+        duplicated=(told - wanted).total(),
         repeated=sum(count - 1 for count in taken.values()),
         disordered=_disordered(receivers),
     )
+
+
+def _told(receivers: Receivers) -> Counter[Expected]:
+    """How often each thing was told: the same notice id again is no second time."""
+    return Counter(notice for notice, _ in set(receivers.arrivals))
 
 
 def _disordered(receivers: Receivers) -> int:

@@ -8,7 +8,7 @@ from tocengine.formats import hl7v2
 from tocengine.formats.hl7v2.ack import read_sent
 from tocengine.formats.mllp import Broken, BrokenFrame
 from tocengine.model.ids import FacilityId, FeedName
-from tocengine.model.message import Disposition, Message, Receipt
+from tocengine.model.message import MAX_CONTROL_ID, Disposition, Message, Receipt
 from tocengine.model.profile import SendingFacility, Source, SourceProfile
 from tocengine.telemetry import Metrics
 
@@ -65,6 +65,15 @@ async def test_a_message_carries_what_is_known_before_it_is_read() -> None:
     assert message.body == BODY
     assert answer.body is not None
     assert hl7v2.parse(answer.body).get("MSA-2") == "77"
+
+
+async def test_a_control_id_without_end_is_answered_whole_and_kept_in_part() -> None:
+    intake = RecordingIntake()
+    endless = "7" * 10_000
+    answer = await _feed(intake).take(BODY.replace(b"|77|", f"|{endless}|".encode()))
+    assert intake.messages[0][0].control_id == endless[:MAX_CONTROL_ID]
+    assert answer.body is not None
+    assert hl7v2.parse(answer.body).get("MSA-2") == endless
 
 
 async def test_own_control_ids_differ() -> None:

@@ -14,7 +14,7 @@ import yaml
 from tocengine.errors import EventDataError
 from tocengine.eventlog import schemas
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
-from tocengine.eventlog.topics import TOPIC_GROUPS, TOPIC_NUMBERS, Topic
+from tocengine.eventlog.topics import MAX_RECORD_BYTES, TOPIC_GROUPS, TOPIC_NUMBERS, Topic
 from tocengine.model.encounter import EncounterState, Snapshot, Transition, TransitionKind, TransitionStatus
 from tocengine.model.event import Event, EventRecord
 from tocengine.model.facts import EncounterFacts, PatientClass, PatientFacts, PersonName
@@ -156,6 +156,18 @@ def test_a_quarantined_message_comes_back_as_it_was() -> None:
 def test_a_transition_comes_back_as_it_was() -> None:
     read = reader.transition(builder.transition(TRANSITION, SNAPSHOT, FHIR))
     assert (read.summary.transition, read.summary.snapshot, bytes(read.fhir)) == (TRANSITION, SNAPSHOT, FHIR)
+
+
+def test_a_chart_no_record_takes_is_left_out_and_what_happened_is_not() -> None:
+    read = reader.transition(builder.transition(TRANSITION, SNAPSHOT, b" " * MAX_RECORD_BYTES))
+    assert (read.summary.transition, read.summary.snapshot) == (TRANSITION, SNAPSHOT)
+    assert json.loads(bytes(read.fhir)) == {"resourceType": "Bundle", "type": "collection"}
+
+
+def test_a_summary_no_record_takes_is_a_data_error() -> None:
+    endless = msgspec.structs.replace(SNAPSHOT, control_id="9" * MAX_RECORD_BYTES)
+    with pytest.raises(EventDataError, match="record_too_large"):
+        builder.transition(TRANSITION, endless, FHIR)
 
 
 def test_the_same_message_gives_the_same_ids_and_each_part_its_own() -> None:

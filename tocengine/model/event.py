@@ -28,12 +28,35 @@ class Merge(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     surviving: PatientKey
 
 
+class MovementAction(StrEnum):
+    """What a message does to the movement it names (ZBE-4)."""
+
+    INSERT = "INSERT"
+    UPDATE = "UPDATE"
+    CANCEL = "CANCEL"
+
+
+class NamedMovement(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The movement a message names by an id of its sender (IHE PAM, segment ZBE).
+
+    Several ids may name the same movement (ZBE-1 repeats). `starts` is when it began (ZBE-2), `historic` that it is
+    not where the patient is now (ZBE-5), `trigger` the event that first stated it (ZBE-6).
+    """
+
+    ids: tuple[str, ...]
+    action: MovementAction
+    trigger: str = ""
+    starts: Timestamp | None = None
+    historic: bool = False
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The typed summary the engine tracks and routes on; the exchangeable content travels beside it as FHIR.
 
     `trigger` is the HL7 v2 trigger (FHIR messages get the trigger they are equivalent to). Canonical order
     of a visit's events is `order_key`. A message about two patients (A17) gives two events, told apart by
-    `part`; a re-normalized message gives the next `revision`.
+    `part`; a re-normalized message gives the next `revision`. `released_at` is never on the log: the tracker notes
+    when it applied an event it had held back, which counts as known since then.
     """
 
     message_id: MessageId
@@ -56,10 +79,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     patient: PatientKey | None = None
     visit: VisitKey | None = None
     merges: tuple[Merge, ...] = ()
+    movement: NamedMovement | None = None
     patient_facts: PatientFacts | UnsetType = UNSET
     encounter_facts: EncounterFacts | UnsetType = UNSET
     cleared: tuple[str, ...] = ()  # FHIR elements deleted by "": "Patient.telecom"
     flags: tuple[str, ...] = ()
+    released_at: datetime | None = None
+
+    @property
+    def known_since(self) -> datetime:
+        """When it came to count: on receipt, or when it was released."""
+        return self.released_at or self.received_at
 
     @property
     def order_key(self) -> tuple[datetime, int, datetime, str]:
@@ -72,3 +102,9 @@ class EventRecord(msgspec.Struct, frozen=True):
 
     summary: Event
     fhir: msgspec.Raw
+
+
+class LoggedEvent(EventRecord, frozen=True):
+    """An event as it was read from a partition of the log."""
+
+    partition: int = 0

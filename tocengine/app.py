@@ -40,6 +40,7 @@ from tocengine.eventlog import Topic, open_consumer, open_event_log
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
 from tocengine.eventlog.relay import OutboxRelay
 from tocengine.inspection.gauges import Gauges
+from tocengine.local_codes.postgres import PostgresLocalCodes
 from tocengine.model.profile import EngineIdentity, Source
 from tocengine.normalize.dispatch import normalizer_for
 from tocengine.postgres import Pool, create_pool, migrate, unavailable_errors
@@ -198,6 +199,7 @@ class Engine:
             tracker=PostgresTracker(directory, self._work_items, records, self._audit),
             audit=self._audit,
             work_items=self._work_items,
+            codes=PostgresLocalCodes(),
             reader=CloudEventReader(),
             directory=directory,
             policy=RoutePolicy(

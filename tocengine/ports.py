@@ -10,14 +10,15 @@ import msgspec
 
 from tocengine.errors import RefusedError
 from tocengine.model.audit import AuditRecord
+from tocengine.model.codes import NotedCodes
 from tocengine.model.directory import Recipient
 from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
-from tocengine.model.event import EventRecord
+from tocengine.model.event import Event, EventRecord
 from tocengine.model.facts import Destination
 from tocengine.model.ids import FeedName, RecipientId
 from tocengine.model.message import Message, Problem, Quarantined, Receipt
 from tocengine.model.notice import Notice, Outcome
-from tocengine.model.work import WorkItem
+from tocengine.model.work import WorkItem, WorkKind
 
 Transaction: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 """A connection with an open transaction, owned by the caller."""
@@ -156,11 +157,27 @@ class AuditTrail(Protocol):
         """Appends; there is no other operation."""
 
 
+class CodeUse(Protocol):
+    """Keeps which messages have a code that no table knows, in the transaction that tracks them."""
+
+    async def note(self, transaction: Transaction, events: Sequence[Event], now: datetime) -> NotedCodes:
+        """What is newly unknown, and what nobody waits for any more. Noting an event again changes nothing."""
+
+
 class WorkItems(Protocol):
     """Opens work items in the transaction of what caused them."""
 
     async def open(self, transaction: Transaction, items: Sequence[WorkItem]) -> None:
         """An item whose (kind, subject) is already open changes nothing."""
+
+
+class ClosableWorkItems(WorkItems, Protocol):
+    """Closes them too, in the transaction that takes their cause away."""
+
+    async def close_subjects(
+        self, transaction: Transaction, kind: WorkKind, subjects: Sequence[str], by: str, resolution: str, now: datetime
+    ) -> int:
+        """Closes what the engine sees to be put right; returns how many were open."""
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

@@ -86,6 +86,9 @@ class Metrics:
         self.quarantined = Counter(
             "tocengine_messages_quarantined", "Messages set aside", ["feed", "stage", "reason"], registry=r
         )
+        self.codes_unmapped = Counter(
+            "tocengine_codes_unmapped", "Messages with a code no table knows", ["feed", "table"], registry=r
+        )
         self.connections = Gauge("tocengine_mllp_connections", "Open MLLP connections", ["feed"], registry=r)
         self.connections_refused = Counter(
             "tocengine_mllp_connections_refused",

@@ -16,6 +16,7 @@ from tocengine.config import EventLogSettings, RoutingSettings
 from tocengine.encounters.postgres import PostgresTracker
 from tocengine.eventlog import Topic, open_consumer, open_event_log
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
+from tocengine.local_codes.postgres import PostgresLocalCodes
 from tocengine.model.audit import AuditRecord
 from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
 from tocengine.model.event import Event, EventRecord
@@ -127,6 +128,7 @@ class Bench:
             tracker=Allergic(tracker, allergic_to) if allergic_to else tracker,
             audit=trail,
             work_items=PostgresWorkItems(),
+            codes=PostgresLocalCodes(),
             reader=CloudEventReader(),
             directory=directory,
             policy=RoutePolicy(),

@@ -30,7 +30,7 @@ def test_fields_off_the_allow_list_are_dropped_and_named(monkeypatch: pytest.Mon
 
 def test_metric_labels_are_configuration_names_and_codes() -> None:
     allowed = {"feed", "code", "stage", "reason", "log", "topic", "partition", "disposition", "kind", "status", "state"}
-    allowed |= {"channel", "outcome", "role"}
+    allowed |= {"channel", "outcome", "role", "table"}
     metrics = telemetry.Metrics()
     for metric in vars(metrics).values():
         assert set(getattr(metric, "_labelnames", ())) <= allowed

@@ -4,7 +4,6 @@
 order of the log, so that where one batch ends and the next begins never shows in the result.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -28,7 +27,7 @@ from tocengine.model.encounter import (
     TransitionStatus,
 )
 from tocengine.model.event import Event, EventRecord, Processing
-from tocengine.model.facts import EncounterFacts, PatientClass, known
+from tocengine.model.facts import EncounterFacts, PatientClass
 from tocengine.model.identity import PatientKey, VisitKey
 from tocengine.model.ids import EncounterId, MessageId, PatientId, SnapshotId, TransitionId, derive
 from tocengine.model.work import WorkItem, WorkKind
@@ -36,7 +35,6 @@ from tocengine.model.work import WorkItem, WorkKind
 EventId = tuple[UUID, int]
 """(message id, part): what a re-normalized event replaces."""
 
-CODE = re.compile(r"[A-Za-z0-9._/-]{1,12}")
 FOR_A_PERSON = {
     "discharge_facts_cleared_by_update": "An update emptied discharge data, which only a cancellation may; ignored.",
     "inpatient_closed_as_admitted": "An inpatient stay was closed with disposition 09; no discharge was told.",
@@ -154,13 +152,10 @@ class Batch:
         self.stated: list[tuple[PatientId, EventRecord]] = []
         self.work_items: list[WorkItem] = []
         self.merged: list[tuple[Event, PatientId, PatientId]] = []  # done, from and to
-        self._asked: set[str] = set()  # codes a person is asked about
 
     def add(self, record: EventRecord) -> None:
         """Applies the next event of the log. Its rows were loaded; `record` is no repeat."""
         event = record.summary
-        if event.flags:
-            self._ask_for_codes(event)
         if is_statement(event):
             self._state(record)
         for visit in visits_of(event):
@@ -169,21 +164,6 @@ class Batch:
             linked = visit != event.visit
             self._advance(row, own, replaces=True)
             self.stored.append(Stored(row.encounter_id, EventRecord(own, record.fhir), linked))
-
-    def _ask_for_codes(self, event: Event) -> None:
-        """A code that decides what is told, and that the feed's maps do not know, is for a person to map, once."""
-        said = event.encounter_facts
-        if said is UNSET or event.processing is Processing.TEST:
-            return
-        disposition = known(said.disposition)
-        sent = {"unmapped:PV1-36": disposition.raw if disposition else "", "unmapped:PV1-2": said.class_code or ""}
-        for flag in sent.keys() & set(event.flags):
-            code = sent[flag] if CODE.fullmatch(sent[flag]) else "?"  # free text may be about a person
-            subject = f"{event.feed}|{flag.partition(':')[2]}|{code}"
-            if subject not in self._asked:
-                self._asked.add(subject)
-                summary = f"The code {code} in {flag.partition(':')[2]} is not in the feed's maps."
-                self._work(WorkKind.CODE_UNMAPPED, subject, summary, event, None)
 
     def remove(self, encounter_id: EncounterId, event: Event) -> None:
         """Takes an earlier revision of `event` out of an encounter it no longer belongs to."""

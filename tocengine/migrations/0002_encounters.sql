@@ -3,7 +3,7 @@
 create table message_seen (
     day          date        not null,  -- of MSH-7: part of the key so that the table can be partitioned by it
     message_id   uuid        not null,
-    revision     smallint    not null,
+    revision     smallint    not null,  -- 0 as received, higher when normalized again; -1 was set aside unread
     part         smallint    not null,
     feed         text        not null,
     control_id   text        not null,
@@ -32,8 +32,14 @@ create table quarantine (
     content_type text       not null,
     body        bytea       not null,
     received_at timestamptz not null,
-    state       text        not null default 'OPEN'  -- OPEN | RETRIED | DISCARDED
+    revision    smallint    not null,                 -- of the event that could not be tracked; -1 there was none
+    state       text        not null default 'OPEN',  -- OPEN | RETRIED | DISCARDED
+    retries     int         not null default 0,
+    settled_at  timestamptz,
+    settled_by  text,
+    resolution  text                                  -- why it was discarded; what became of it otherwise
 );
+create index quarantine_open on quarantine (received_at) where state = 'OPEN';
 
 create table patient (
     patient_id  uuid        primary key,

@@ -1,5 +1,6 @@
 """Owns the canonical event: what one message said, normalized; not yet what it means."""
 
+import re
 from datetime import datetime
 from enum import StrEnum
 
@@ -50,6 +51,23 @@ class NamedMovement(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     historic: bool = False
 
 
+CODE = re.compile(r"[A-Za-z0-9._/+-]{1,12}")
+NO_CODE = "?"
+"""What stands for text that is no code: it may be about a person."""
+
+
+class UnmappedCode(msgspec.Struct, frozen=True, order=True):
+    """A code that `table` of the feed does not know, as the rule looked it up; NO_CODE where it was free text."""
+
+    table: str
+    code: str
+
+    @classmethod
+    def sent(cls, table: str, text: str) -> "UnmappedCode":
+        """What may be counted and shown of `text`."""
+        return cls(table, text if CODE.fullmatch(text) else NO_CODE)
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The typed summary the engine tracks and routes on; the exchangeable content travels beside it as FHIR.
 
@@ -84,6 +102,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     encounter_facts: EncounterFacts | UnsetType = UNSET
     cleared: tuple[str, ...] = ()  # FHIR elements deleted by "": "Patient.telecom"
     flags: tuple[str, ...] = ()
+    unmapped: tuple[UnmappedCode, ...] = ()
     released_at: datetime | None = None
 
     @property

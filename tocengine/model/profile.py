@@ -70,6 +70,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     profile: SourceProfile
     shadow: bool = False
     domains: dict[str, IdentifierDomain] = msgspec.field(default_factory=dict)  # by name and by every alias
+    local_codes: Mapping[str, Mapping[str, str]] = msgspec.field(default_factory=dict)
+    """Table -> code -> meaning, as mapped while the engine runs. What the profile maps wins over it."""
 
 
 class EngineIdentity(msgspec.Struct, frozen=True, kw_only=True):

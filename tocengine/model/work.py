@@ -26,6 +26,11 @@ class WorkKind(StrEnum):
     ENCOUNTER_FLAGGED = "ENCOUNTER_FLAGGED"
 
 
+def quarantine_subject(feed: str, reason: str, location: str) -> str:
+    """Messages that fail alike share one work item, or a bad feed would bury all others."""
+    return f"{feed}|{reason}|{location}"
+
+
 class WorkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing for a person to do. Opening the same (kind, subject) again while it is open changes nothing."""
 

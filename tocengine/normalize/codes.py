@@ -4,10 +4,10 @@ A code without a row is never guessed: the rule keeps it as sent and raises ``un
 """
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import msgspec
 
@@ -22,9 +22,14 @@ from tocengine.formats.fhir.resources import (
     concept,
 )
 from tocengine.model.facts import CareSetting, PatientClass
-from tocengine.model.profile import SourceProfile
+from tocengine.model.profile import Source, SourceProfile
 
 RowT = TypeVar("RowT")
+MAPPABLE = (
+    "class", "patient_type", "disposition", "admit_source", "service", "sex", "relationship",
+    "diagnosis.type", "diagnosis.system", "allergy.type", "allergy.severity",
+)  # fmt: skip
+"""Tables a feed's local codes can be added to while the engine runs (``tocengine codes map``)."""
 NUBC_ORIGIN = "https://www.nubc.org/CodeSystem/PointOfOrigin"
 
 
@@ -99,6 +104,7 @@ class Codes(msgspec.Struct, frozen=True):
 
     triggers: Mapping[str, Trigger]
     classes: Mapping[str, PatientClass]
+    local_classes: Mapping[str, PatientClass]  # those of the feed's own maps alone
     patient_types: Mapping[str, PatientClass]
     sexes: Mapping[str, str]
     identifier_types: Mapping[str, IdentifierType]
@@ -162,14 +168,20 @@ def _each(rows: Mapping[str, RowT], build: Callable[[str, RowT], Resource]) -> d
     return {code: build(code, row) for code, row in rows.items()}
 
 
-def codes_for(profile: SourceProfile, wrap: Wrap = plain) -> Codes:
-    """The tables with the local maps of `profile`. Raises msgspec.ValidationError for a table that is wrong."""
+def codes_for(source: Source, wrap: Wrap = plain) -> Codes:
+    """The tables with the local maps of a feed: those of its profile, under them those made by ``codes map``.
+
+    Raises msgspec.ValidationError for a table that is wrong.
+    """
+    profile, local = source.profile, _Local(source.local_codes)
+    classes = {**local.classes("class"), **profile.class_map}
     roles = {row.role for row in _rows("diagnosis", DiagnosisType, "type").values() if row.role}
     return Codes(
         triggers=wrap("trigger", _triggers(profile)),
-        classes=wrap("class", {**_rows("class", PatientClass), **profile.class_map}),
-        patient_types=wrap("patient_type_map", profile.patient_type_map),
-        sexes=wrap("sex", _text("sex")),
+        classes=wrap("class", {**_rows("class", PatientClass), **classes}),
+        local_classes=wrap("class_map", classes),
+        patient_types=wrap("patient_type_map", {**local.classes("patient_type"), **profile.patient_type_map}),
+        sexes=wrap("sex", local.over("sex", _text("sex"))),
         identifier_types=wrap("identifier_type", _rows("identifier_type", IdentifierType)),
         name_uses=wrap("name_use", _text("name_use")),
         telecom_uses=wrap("telecom.use", _text("telecom", "use")),
@@ -178,21 +190,58 @@ def codes_for(profile: SourceProfile, wrap: Wrap = plain) -> Codes:
         address_uses=wrap("address.use", _text("address", "use")),
         address_types=wrap("address.type", _text("address", "type")),
         dispositions=wrap("disposition", _rows("disposition", DispositionRow)),
-        local_dispositions=wrap("disposition_map", profile.disposition_map),
-        admit_sources=wrap("admit_source", _each(_rows("admit_source", AdmitSourceRow), _admit_source)),
-        services=wrap("service", _each(_rows("service", ServiceRow), _service)),
-        diagnosis_types=wrap("diagnosis.type", _rows("diagnosis", DiagnosisType, "type")),
+        local_dispositions=wrap("disposition_map", {**local.of("disposition"), **profile.disposition_map}),
+        admit_sources=wrap(
+            "admit_source",
+            local.over("admit_source", _each(_rows("admit_source", AdmitSourceRow), _admit_source)),
+        ),
+        services=wrap("service", local.over("service", _each(_rows("service", ServiceRow), _service))),
+        diagnosis_types=wrap("diagnosis.type", local.over("diagnosis.type", _rows("diagnosis", DiagnosisType, "type"))),
         diagnosis_roles={code: concept(coding(DIAGNOSIS_ROLE, code)) for code in roles},
-        code_systems=wrap("diagnosis.system", _text("diagnosis", "system")),
-        allergy_types=wrap("allergy.type", _rows("allergy", AllergyType, "type")),
-        allergy_severities=wrap("allergy.severity", _rows("allergy", AllergySeverity, "severity")),
+        code_systems=wrap("diagnosis.system", local.over("diagnosis.system", _text("diagnosis", "system"))),
+        allergy_types=wrap("allergy.type", local.over("allergy.type", _rows("allergy", AllergyType, "type"))),
+        allergy_severities=wrap(
+            "allergy.severity", local.over("allergy.severity", _rows("allergy", AllergySeverity, "severity"))
+        ),
         no_allergies=wrap("allergy.none", _text("allergy", "none")),
-        relationships=wrap("relationship", _relationships()),
+        relationships=wrap("relationship", local.over("relationship", _relationships())),
         organizations=wrap("relationship.organization", _flags("relationship", "organization")),
         subscribers=wrap("relationship.subscriber", _text("relationship", "subscriber")),
         placeholder_numbers=wrap("placeholder.number", _flags("placeholder", "number")),
         placeholder_names=wrap("placeholder.name", _flags("placeholder", "name")),
     )
+
+
+class _Local:
+    """The codes of one feed that were mapped while the engine ran: table -> code sent -> what it means."""
+
+    def __init__(self, codes: Mapping[str, Mapping[str, str]]) -> None:
+        self._codes = codes
+
+    def of(self, table: str) -> Mapping[str, str]:
+        """The map of one table; a code counts in capitals too, as some rules look it up."""
+        sent = self._codes.get(table, {})
+        return {**{code.upper(): value for code, value in sent.items()}, **sent}
+
+    def classes(self, table: str) -> dict[str, PatientClass]:
+        """As of a table whose codes mean a class of patients."""
+        return {code: PatientClass(value) for code, value in self.of(table).items() if value in tuple(PatientClass)}
+
+    def over(self, table: str, rows: Mapping[str, RowT]) -> dict[str, RowT]:
+        """`rows` with the local codes, each meaning what one of `rows` means."""
+        return {**rows, **{code: rows[value] for code, value in self.of(table).items() if value in rows}}
+
+
+def meanings(table: str) -> Sequence[str]:
+    """What a local code of `table` may be mapped to: classes, or the codes the table has itself; () of no table."""
+    if table in ("class", "patient_type"):
+        return tuple(PatientClass)
+    if table not in MAPPABLE:
+        return ()
+    name, _, part = table.partition(".")
+    content = _relationships() if name == "relationship" else _table(name)
+    rows = content[part] if part else content
+    return tuple(code for code in cast(Mapping[str, object], rows) if code)
 
 
 def _triggers(profile: SourceProfile) -> dict[str, Trigger]:
@@ -229,4 +278,4 @@ def nubc(raw: str) -> str | None:
     return number if len(number) == 2 else None
 
 
-__all__ = ["NUBC_DISPOSITION", "Codes", "Wrap", "codes_for", "nubc", "plain"]
+__all__ = ["MAPPABLE", "NUBC_DISPOSITION", "Codes", "Wrap", "codes_for", "meanings", "nubc", "plain"]

@@ -56,7 +56,7 @@ class FhirNormalizer:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._zone = zone(source.profile.time_zone)
-        self._codes = codes_for(source.profile)
+        self._codes = codes_for(source)
         self._domains = domains_by_system(source.domains)
 
     def normalize(self, message: Message) -> Sequence[EventRecord]:
@@ -91,6 +91,7 @@ class FhirNormalizer:
             patient_facts=patient,
             encounter_facts=encounter if trigger == "A03" else _still_open(encounter, trigger, reader),
             flags=_flags(trigger, notification, reader),
+            unmapped=tuple(reader.unmapped),
         )
         content = collection_of(notification, patient_key, visit_key, self._source.facility, self._codes)
         return (EventRecord(summary=event, fhir=msgspec.Raw(content)),)

@@ -100,13 +100,13 @@ def _account(encounter: Resource) -> str:
 
 def _patient_class(sent: Json, reader: Reader) -> PatientClass:
     code, system = (text_of(sent, "code"), text_of(sent, "system")) if isinstance(sent, dict) else ("", "")
-    if mapped := reader.source.profile.class_map.get(code):
+    if mapped := reader.codes.local_classes.get(code):
         return mapped
     if system == _V2_CLASS and code in reader.codes.classes:
         return reader.codes.classes[code]
     if system == ACT_CODE and code in _table("fhir_class.toml"):
         return PatientClass(_table("fhir_class.toml")[code])
-    reader.flag("unmapped:Encounter.class")
+    reader.unknown_code("class", code, "Encounter.class")
     return PatientClass.UNKNOWN
 
 
@@ -209,7 +209,7 @@ def _disposition(concept: Json, reader: Reader) -> Disposition | None:
     code = nubc(mapped or sent or hl7)
     row = reader.codes.dispositions.get(code or "")
     if row is None:
-        reader.flag("unmapped:Encounter.hospitalization.dischargeDisposition")
+        reader.unknown_code("disposition", raw, "Encounter.hospitalization.dischargeDisposition")
         return Disposition(raw=raw) if raw else None
     return Disposition(raw=raw, code=code, care_setting=row.setting, planned_readmission=row.planned_readmission)
 

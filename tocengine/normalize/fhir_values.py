@@ -10,6 +10,7 @@ from tocengine.formats.fhir.facts import domain_system, is_oid
 from tocengine.formats.fhir.incoming import Notification
 from tocengine.formats.fhir.resources import CCN, IDENTIFIER_TYPE, NPI, Json, Resource
 from tocengine.formats.hl7v2.time import read_time
+from tocengine.model.event import UnmappedCode
 from tocengine.model.facts import PersonName
 from tocengine.model.identity import Identifier, Organization, Practitioner, valid_npi
 from tocengine.model.profile import IdentifierDomain, Source
@@ -51,12 +52,19 @@ class Reader:
         self.codes = codes
         self._domains = domains  # by system URI
         self.flags: set[str] = set()
+        self.unmapped: list[UnmappedCode] = []
         self._zone = time_zone
         self._received_at = received_at
 
     def flag(self, name: str) -> None:
         """Notes something a person may want to know about this message."""
         self.flags.add(name)
+
+    def unknown_code(self, table: str, code: str, path: str) -> None:
+        """Flags a code that no table knows, and keeps it for whoever maps it."""
+        self.flag(f"unmapped:{path}")
+        if code:
+            self.unmapped.append(UnmappedCode.sent(table, code))
 
     def time(self, text: Json) -> Timestamp | None:
         """A FHIR date, dateTime or instant; None, and a flag, where it is not one."""

@@ -51,7 +51,7 @@ class HL7v2Normalizer:
     def __init__(self, source: Source, wrap: Wrap = plain) -> None:
         """Raises ConfigurationError for an unknown time zone or visit key field."""
         self.source = source
-        self.codes: Codes = codes_for(source.profile, wrap)
+        self.codes: Codes = codes_for(source, wrap)
         self.zone = zone(source.profile.time_zone)
         self._people: dict[tuple[str, str], Practitioner] | None = {} if wrap is plain else None  # lookups are watched
         self._visit_key = _visit_key_field(source.profile.visit_key)
@@ -106,6 +106,7 @@ class HL7v2Normalizer:
             encounter_facts=encounter_facts,
             cleared=tuple(reading.cleared),
             flags=tuple(reading.flags),
+            unmapped=tuple(reading.unmapped),
         )
         return EventRecord(summary=summary, fhir=msgspec.Raw(bundle(reading)))
 

@@ -19,6 +19,7 @@ from tocengine.formats.hl7v2.datatypes import CX, HD
 from tocengine.formats.hl7v2.encoding import STANDARD
 from tocengine.formats.hl7v2.parser import NULL, Field, HL7Message, Segment
 from tocengine.formats.hl7v2.time import read_time
+from tocengine.model.event import UnmappedCode
 from tocengine.model.identity import PatientKey, Practitioner, VisitKey
 from tocengine.model.message import Message, Problem
 from tocengine.model.profile import Source
@@ -54,6 +55,7 @@ class Reading:
         "sender",
         "source",
         "trigger",
+        "unmapped",
         "visit",
         "zone",
     )
@@ -77,6 +79,7 @@ class Reading:
         plain = hl7.delimiters == STANDARD and hl7.delimiters.escape.encode() not in message.body[9:]
         self.people = people if plain else None  # the same text is the same person only where it is read alike
         self.flags: list[str] = list(hl7.flags)
+        self.unmapped: list[UnmappedCode] = []
         self.cleared: list[str] = []
         self.resources: list[Resource] = []
         self._added: set[str] = set()
@@ -142,6 +145,13 @@ class Reading:
         """Marks something a person may want to know. Names fields, never values."""
         if name not in self.flags:
             self.flags.append(name)
+
+    def unknown_code(self, table: str, code: str, path: str) -> None:
+        """Flags a code that has no row in `table`, and keeps it for whoever maps it: it is never guessed."""
+        self.flag(f"unmapped:{path}")
+        found = UnmappedCode.sent(table, code)
+        if found not in self.unmapped:
+            self.unmapped.append(found)
 
     def add(self, resource: Resource) -> Resource:
         """Puts a resource into the event's bundle, once; gives the Reference to it."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tocengine.model.audit import AuditAction, AuditRecord
+from tocengine.model.codes import NotedCodes
 from tocengine.model.encounter import TrackedEncounter, TransitionStatus
 from tocengine.model.ids import EncounterId, RecipientId
 from tocengine.model.work import WorkItem, WorkKind
@@ -25,6 +26,7 @@ class Rulings:
 
     def __init__(self, tracked: Sequence[TrackedEncounter] = ()) -> None:
         self.tracked = tracked
+        self.codes = NotedCodes()
         self.made: list[tuple[TrackedEncounter, Ruling]] = []
         self.dropped: list[tuple[TrackedEncounter, RecipientId, Drop]] = []
 

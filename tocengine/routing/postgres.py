@@ -201,6 +201,10 @@ async def _wake_lanes(
         )
 
 
+UNREAD = -1
+"""The revision of what was set aside before it became an event: received again and read, it is no repeat."""
+
+
 class SetAside(msgspec.Struct, frozen=True, kw_only=True):
     """A row of the quarantine with its mark in `message_seen`. Texts carry no PHI; `body` is what arrived."""
 
@@ -223,7 +227,7 @@ class SetAside(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def store_set_aside(transaction: Transaction, rows: Sequence[SetAside]) -> frozenset[UUID]:
-    """Keeps what was set aside; returns the messages that had not been seen before."""
+    """Keeps what was set aside and not seen before; returns those messages."""
     dispositions = ["QUARANTINED" if row.stage == "normalize" else "SET_ASIDE" for row in rows]
     seen = await transaction.fetch(
         QUERIES["seen"],
@@ -238,6 +242,8 @@ async def store_set_aside(transaction: Transaction, rows: Sequence[SetAside]) ->
         [row.received_at for row in rows],
         dispositions,
     )
+    fresh = frozenset(row[0] for row in seen)
+    rows = [row for row in rows if row.message_id in fresh]
     await transaction.execute(
         QUERIES["quarantine"],
         [row.message_id for row in rows],
@@ -252,8 +258,9 @@ async def store_set_aside(transaction: Transaction, rows: Sequence[SetAside]) ->
         [row.content_type for row in rows],
         [row.body for row in rows],
         [row.received_at for row in rows],
+        [row.revision for row in rows],
     )
-    return frozenset(row[0] for row in seen)
+    return fresh
 
 
 def _day(row: SetAside) -> date:

@@ -89,11 +89,35 @@ on conflict (day, message_id, revision, part) do nothing
 returning message_id
 
 -- name: quarantine
+-- What was not seen before; one that was retried in the meantime and failed at another place is open again.
 insert into quarantine (message_id, stage, feed, control_id, reason, location, code, text, answered, content_type,
-                        body, received_at)
-select q.* from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                       $9::text[], $10::text[], $11::bytea[], $12::timestamptz[]) as q
-on conflict (message_id) do nothing
+                        body, received_at, revision)
+select distinct on (q.message_id) q.*
+from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+            $9::text[], $10::text[], $11::bytea[], $12::timestamptz[], $13::smallint[])
+     as q (message_id, stage, feed, control_id, reason, location, code, text, answered, content_type, body, received_at,
+           revision)
+order by q.message_id, q.revision desc
+on conflict (message_id) do update set stage = excluded.stage, reason = excluded.reason, location = excluded.location,
+    code = excluded.code, text = excluded.text, content_type = excluded.content_type, body = excluded.body,
+    revision = excluded.revision, state = 'OPEN', settled_at = null, settled_by = null, resolution = null
+    where excluded.revision > quarantine.revision
+
+-- name: settle_quarantine
+-- Messages that were set aside and have been tracked since: their sender sent them again, and they could be read.
+update quarantine q set state = 'RETRIED', settled_at = $2, settled_by = 'tocengine', resolution = 'received again'
+where q.message_id = any($1::uuid[]) and q.state = 'OPEN'
+  and exists (select from message_seen s where s.message_id = q.message_id and s.revision > q.revision
+              and s.disposition in ('TRACKED', 'NOT_HANDLED'))
+returning q.message_id, q.stage, q.feed, q.reason, q.location
+
+-- name: still_quarantined
+-- Which of these kinds of trouble other messages are still in quarantine for.
+select distinct q.feed, q.reason, q.location
+from quarantine q
+join unnest($1::text[], $2::text[], $3::text[]) as w (feed, reason, location)
+  on w.feed = q.feed and w.reason = q.reason and w.location = q.location
+where q.state = 'OPEN' and q.stage <> 'track'
 
 -- name: notify
 select pg_notify(channel, '') from unnest($1::text[]) as channel

@@ -22,23 +22,33 @@ from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
 from tocengine.model.event import EventRecord
 from tocengine.model.ids import MessageId, derive
 from tocengine.model.message import Problem, Quarantined
-from tocengine.model.work import WorkItem, WorkKind
+from tocengine.model.work import WorkItem, WorkKind, quarantine_subject
 from tocengine.ports import (
     NOTICES_DUE,
     AuditTrail,
     Batch,
     Clock,
+    ClosableWorkItems,
+    CodeUse,
     LogConsumer,
     LogRecord,
     RecordReader,
     Tracker,
     Transaction,
-    WorkItems,
 )
 from tocengine.postgres import SERIALIZATION, Pool, is_unavailable
 from tocengine.routing.batch import Rulings, decide_batch
 from tocengine.routing.policy import RoutePolicy
-from tocengine.routing.postgres import LiveDirectory, SetAside, notify, storable, store_rulings, store_set_aside
+from tocengine.routing.postgres import (
+    UNREAD,
+    LiveDirectory,
+    SetAside,
+    notify,
+    storable,
+    store_rulings,
+    store_set_aside,
+)
+from tocengine.routing.settling import settle
 from tocengine.telemetry import Metrics
 
 EVENTS_TOPIC = "toc.events.v1"
@@ -75,7 +85,8 @@ class RouteWorker:
         pool: Pool,
         tracker: Tracker,
         audit: AuditTrail,
-        work_items: WorkItems,
+        work_items: ClosableWorkItems,
+        codes: CodeUse,
         reader: RecordReader,
         directory: LiveDirectory,
         policy: RoutePolicy,
@@ -84,7 +95,7 @@ class RouteWorker:
         clock: Clock,
     ) -> None:
         self._consumer, self._pool, self._tracker = consumer, pool, tracker
-        self._audit, self._work_items, self._reader = audit, work_items, reader
+        self._audit, self._work_items, self._reader, self._codes = audit, work_items, reader, codes
         self._directory, self._policy, self._settings = directory, policy, settings
         self._metrics, self._clock = metrics, clock
         self._lag_at = 0.0
@@ -199,6 +210,11 @@ class RouteWorker:
             await self._tracker.store(transaction, snapshots, transitions)
         notices = await store_rulings(transaction, rulings.made, now)
         audits, work = rulings.audit_records(now), rulings.work_items()
+        if events:
+            rulings.codes = await settle(
+                transaction, [event.summary for event in events], self._codes, self._work_items, now
+            )
+            work += rulings.codes.work_items(now)
         if aside:
             fresh = await store_set_aside(transaction, aside)
             audits += [_aside_audit(row, row.message_id in fresh, now) for row in aside]
@@ -260,6 +276,8 @@ class RouteWorker:
             elif item.stage == "track":
                 self._metrics.events_tracked.labels(item.feed, "set_aside").inc()
                 self._metrics.quarantined.labels(item.feed, "track", item.reason).inc()
+        for (feed, table, _), messages in rulings.codes.unknown.items():
+            self._metrics.codes_unmapped.labels(feed, table).inc(messages)
         for tracked in rulings.tracked:
             for transition in tracked.transitions:
                 self._metrics.transitions.labels(transition.kind, transition.status).inc()
@@ -314,6 +332,7 @@ def _of_quarantined(quarantined: Quarantined) -> SetAside:
         content_type=message.content_type,
         body=message.body,
         received_at=message.received_at,
+        revision=UNREAD,
     )
 
 
@@ -328,6 +347,7 @@ def _undecodable(record: LogRecord, problem: Problem, now: datetime) -> SetAside
         content_type="application/octet-stream",
         body=record.value,
         received_at=now,
+        revision=UNREAD,
     )
 
 
@@ -352,7 +372,7 @@ def _aside_work(row: SetAside, now: datetime) -> WorkItem:
     tracked = row.stage == "track"
     return WorkItem(
         kind=WorkKind.EVENT_SET_ASIDE if tracked else WorkKind.MESSAGE_QUARANTINED,
-        subject=str(row.message_id) if tracked else f"{row.feed}|{row.reason}|{row.location}",
+        subject=str(row.message_id) if tracked else quarantine_subject(row.feed, row.reason, row.location),
         summary=(
             f"An event could not be routed and was set aside ({row.reason})."
             if tracked

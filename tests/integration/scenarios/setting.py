@@ -15,6 +15,7 @@ from tocengine.errors import RefusedError
 from tocengine.eventlog import Topic
 from tocengine.eventlog.memory import MemoryEventLog, MemoryLogConsumer
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
+from tocengine.local_codes.postgres import PostgresLocalCodes
 from tocengine.model.encounter import Snapshot
 from tocengine.model.ids import FacilityId, FeedName, MessageId, derive
 from tocengine.model.message import ContentType, Message
@@ -154,6 +155,7 @@ class Setting:
             tracker=PostgresTracker(self.live, PostgresWorkItems(), RECORDS, PostgresAuditTrail()),
             audit=PostgresAuditTrail(),
             work_items=PostgresWorkItems(),
+            codes=PostgresLocalCodes(),
             reader=CloudEventReader(),
             directory=self.live,
             policy=RoutePolicy(facilities={HOSPITAL.id: HOSPITAL}, max_age=timedelta(hours=24)),

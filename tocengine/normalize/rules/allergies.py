@@ -55,7 +55,7 @@ def _classify(reading: Reading, segment: Segment, allergy: Resource) -> None:
         if row.category:
             allergy["category"] = [row.category]
     elif kind:
-        reading.flag("unmapped:AL1-2")
+        reading.unknown_code("allergy.type", kind, "AL1-2")
     severity = segment[4].component(1).strip().upper()
     said = codes.allergy_severities.get(severity, _NONE_SAID) if severity else _NONE_SAID
     if said.criticality:

@@ -62,7 +62,7 @@ def code_system(reading: Reading, named: str, path: str) -> str:
     known = reading.codes.code_systems.get(named) or reading.codes.code_systems.get(named.upper())
     if known is None:
         if named:
-            reading.flag(f"unmapped:{path}.3")
+            reading.unknown_code("diagnosis.system", named, f"{path}.3")
         return local_system("feed", reading.message.feed, path, *([named] if named else []))
     return known
 
@@ -77,7 +77,7 @@ def _listed(reading: Reading, segment: Segment, diagnosis: Diagnosis) -> Resourc
     rows = reading.codes.diagnosis_types
     row = rows.get(diagnosis.type)
     if row is None:
-        reading.flag("unmapped:DG1-6")
+        reading.unknown_code("diagnosis.type", diagnosis.type, "DG1-6")
         row = rows[""]
     condition: Resource = {
         "resourceType": "Condition",

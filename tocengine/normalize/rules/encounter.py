@@ -102,7 +102,7 @@ def _class(reading: Reading, visit: Segment) -> tuple[PatientClass | UnsetType, 
     if mapped is None and sent:
         mapped = codes.classes.get(sent) or codes.classes.get(sent.upper())
         if mapped is None:
-            reading.flag("unmapped:PV1-2")
+            reading.unknown_code("class", sent, "PV1-2")
             mapped = PatientClass.UNKNOWN
     return mapped or UNSET, sent or UNSET, kind or UNSET
 
@@ -166,7 +166,7 @@ def _admit_source(reading: Reading, field: Field) -> str | UnsetType | None:
         return None if field.null else UNSET
     known = reading.codes.admit_sources.get(code)
     if known is None:
-        reading.flag("unmapped:PV1-14")
+        reading.unknown_code("admit_source", code, "PV1-14")
         known = reading.local_concept("PV1-14", code)
     _hospitalization(reading)["admitSource"] = known
     return code
@@ -191,7 +191,7 @@ def _disposition(reading: Reading, field: Field) -> Disposition | UnsetType | No
         code = nubc(raw)
     row: DispositionRow | None = codes.dispositions.get(nubc(code) or "") if code else None
     if row is None or code is None:
-        reading.flag("unmapped:PV1-36")
+        reading.unknown_code("disposition", raw, "PV1-36")
         found = Disposition(raw=raw)
     else:
         if row.retired:

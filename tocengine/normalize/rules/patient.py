@@ -127,9 +127,10 @@ def _sex(reading: Reading, segment: Segment) -> str | UnsetType | None:
         if field.null:
             reading.cleared.append("Patient.gender")
         return None if field.null else UNSET
-    sex = reading.codes.sexes.get(field.component(1).strip().upper())
+    sent = field.component(1).strip().upper()
+    sex = reading.codes.sexes.get(sent)
     if sex is None:
-        reading.flag("unmapped:PID-8")
+        reading.unknown_code("sex", sent, "PID-8")
         return UNSET
     reading.patient["gender"] = sex
     return sex

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from tocengine.model.facts import EncounterFacts, PatientFacts
-from tocengine.model.identity import PatientKey, VisitKey
+from tocengine.model.identity import AccountKey, PatientKey, VisitKey
 from tocengine.model.ids import FacilityId, FeedName, MessageId
 from tocengine.model.message import ContentType
 from tocengine.model.time import Timestamp
@@ -27,6 +27,51 @@ class Merge(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     prior: PatientKey
     surviving: PatientKey
+
+
+class VisitMerge(msgspec.Struct, frozen=True, kw_only=True):
+    """A visit's number ceases in favour of another: a merge of visits or a new number (A42, A50, A51, MRG of A06)."""
+
+    prior: VisitKey
+    surviving: VisitKey
+
+
+class AccountMerge(msgspec.Struct, frozen=True, kw_only=True):
+    """An account's number ceases in favour of another (A35, A36, A41, A49)."""
+
+    prior: AccountKey
+    surviving: AccountKey
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something filed under patient `prior` belongs to another person, `surviving`: one visit (A45), an account with
+    all its visits (A44), or, where neither is named, the number itself with everything under it (A43).
+
+    `into` is the account a moved visit or account has from then on.
+    """
+
+    prior: PatientKey
+    surviving: PatientKey
+    visit: VisitKey | None = None
+    account: AccountKey | None = None
+    into: AccountKey | None = None
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Two records the sender holds to be of one person (A24), or no longer (A37). They stay two records."""
+
+    one: PatientKey
+    other: PatientKey
+    stands: bool = True
+
+
+class Rekeying(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a message says of keys, beyond merges of patients."""
+
+    visits: tuple[VisitMerge, ...] = ()
+    accounts: tuple[AccountMerge, ...] = ()
+    moves: tuple[Move, ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 class MovementAction(StrEnum):
@@ -97,6 +142,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     patient: PatientKey | None = None
     visit: VisitKey | None = None
     merges: tuple[Merge, ...] = ()
+    rekeying: Rekeying | None = None
     movement: NamedMovement | None = None
     patient_facts: PatientFacts | UnsetType = UNSET
     encounter_facts: EncounterFacts | UnsetType = UNSET

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import msgspec
 
-from tocengine.model.ids import EncounterId, PatientId, derive
+from tocengine.model.ids import AccountId, EncounterId, PatientId, derive
 
 
 class Identifier(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -37,6 +37,18 @@ class VisitKey(msgspec.Struct, frozen=True, order=True):
     def encounter_id(self) -> EncounterId:
         """The stable id of the encounter with this key (before any merge)."""
         return EncounterId(derive("encounter", self.domain, self.value))
+
+
+class AccountKey(msgspec.Struct, frozen=True, order=True):
+    """Assigning authority and account number (PID-18); an account holds visits of one patient."""
+
+    domain: str
+    value: str
+
+    @property
+    def account_id(self) -> AccountId:
+        """The stable id of the account with this key (before any merge)."""
+        return AccountId(derive("account", self.domain, self.value))
 
 
 class Practitioner(msgspec.Struct, frozen=True, omit_defaults=True):

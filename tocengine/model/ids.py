@@ -7,6 +7,7 @@ from uuid import UUID
 MessageId = NewType("MessageId", UUID)
 EncounterId = NewType("EncounterId", UUID)
 PatientId = NewType("PatientId", UUID)
+AccountId = NewType("AccountId", UUID)
 SnapshotId = NewType("SnapshotId", UUID)
 TransitionId = NewType("TransitionId", UUID)
 NoticeId = NewType("NoticeId", UUID)

@@ -43,6 +43,7 @@ class Trigger(Row, frozen=True):
     kind: str
     effective: str = ""
     status: str = "unknown"
+    changes: tuple[str, ...] = ()
 
 
 class IdentifierType(Row, frozen=True):

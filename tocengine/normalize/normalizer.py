@@ -16,7 +16,7 @@ from tocengine.formats.fhir.resources import Resource
 from tocengine.formats.hl7v2.datatypes import HD
 from tocengine.formats.hl7v2.parser import HL7Message, Segment, parse
 from tocengine.formats.hl7v2.time import zone
-from tocengine.model.event import Event, EventRecord, Merge
+from tocengine.model.event import Event, EventRecord, Merge, Rekeying
 from tocengine.model.facts import EncounterFacts, PatientFacts
 from tocengine.model.identity import Identifier, Practitioner
 from tocengine.model.message import ContentType, Message
@@ -81,7 +81,7 @@ class HL7v2Normalizer:
         reading.row = self.codes.triggers.get(reading.trigger)
         recorded = header.read_recorded(reading, msh, evn)
         known = self._identify(reading, part)
-        merges, patient_facts, encounter_facts = self._content(reading, known)
+        merges, rekeying, patient_facts, encounter_facts = self._content(reading, known)
         effective = header.read_effective(reading, evn)
         summary = Event(
             message_id=message.message_id,
@@ -102,6 +102,7 @@ class HL7v2Normalizer:
             patient=reading.patient_key,
             visit=reading.visit,
             merges=merges,
+            rekeying=rekeying,
             patient_facts=patient_facts,
             encounter_facts=encounter_facts,
             cleared=tuple(reading.cleared),
@@ -120,6 +121,8 @@ class HL7v2Normalizer:
         row = reading.row
         if row is None:
             return known
+        if row.kind == "identity":
+            reading.visit, reading.encounter_id = None, ""  # it speaks of keys; no visit moves by it
         if reading.patient_key is None:
             raise refuse("patient_id_missing", "No medical record number identifies the patient", f"PID^{part + 1}^3")
         if row.kind == "movement" and reading.visit is None:
@@ -128,14 +131,14 @@ class HL7v2Normalizer:
 
     def _content(
         self, reading: Reading, known: tuple[Identifier, ...]
-    ) -> tuple[tuple[Merge, ...], PatientFacts | UnsetType, EncounterFacts | UnsetType]:
+    ) -> tuple[tuple[Merge, ...], Rekeying | None, PatientFacts | UnsetType, EncounterFacts | UnsetType]:
         row = reading.row
         if row is None:
-            return (), UNSET, UNSET
-        merges = merge.read(reading) if row.kind == "merge" else ()
+            return (), None, UNSET, UNSET
         patient_facts = patient.read(reading, reading.segment("PID"), known)
+        merges, rekeying = merge.read(reading) if row.kind == "identity" else ((), merge.renumbered(reading))
         encounter_facts: EncounterFacts | UnsetType = UNSET
-        if reading.visit is not None and row.kind != "merge":
+        if reading.visit is not None:
             reading.add(self._facility)
             encounter_facts = encounter.read(reading, reading.segment("PV1"), reading.segment("PID"))
             found = diagnoses.read(reading)
@@ -144,7 +147,7 @@ class HL7v2Normalizer:
         for name, rule in CONTENT:
             if reading.segments(name):
                 rule(reading)
-        return merges, patient_facts, encounter_facts
+        return merges, rekeying, patient_facts, encounter_facts
 
 
 def _visit_key_field(path: str) -> tuple[str, int]:

@@ -1,13 +1,9 @@
 """DG1, AL1, IN1, NK1, MRG, several patients: what is exchanged beside patient and visit."""
 
 import orjson
-import pytest
 
 from tests.fixtures.adt import EVN, PID, adt, encounter_facts, event, movement, normalized, pv1, received, source
-from tocengine.errors import ContentError
 from tocengine.formats.fhir.resources import Resource
-from tocengine.model.event import Merge
-from tocengine.model.identity import PatientKey
 from tocengine.normalize.normalizer import HL7v2Normalizer
 
 
@@ -85,39 +81,6 @@ def test_the_same_things_have_the_same_ids_in_every_message() -> None:
         for body in (movement("A01"), movement("A03", {36: "03"}))
     )
     assert first == second
-
-
-def test_a_merge_names_both_sides() -> None:
-    body = adt("A40", EVN, "PID|1||7770^^^STJ^MR", "MRG|5551^^^STJ^MR~9^^^^SS")
-    told = event(body)
-    assert told.merges == (Merge(prior=PatientKey("STJ", "5551"), surviving=PatientKey("STJ", "7770")),)
-    assert told.patient == PatientKey("STJ", "7770")
-    assert told.visit is None
-
-
-@pytest.mark.parametrize("trigger", ["A18", "A30", "A34", "A36", "A39", "A40"])
-def test_the_older_merges_are_merges(trigger: str) -> None:
-    assert event(adt(trigger, EVN, "PID|1||7770^^^STJ^MR", "MRG|5551^^^STJ^MR")).merges
-
-
-@pytest.mark.parametrize(
-    ("segments", "location"),
-    [(("PID|1||7770^^^STJ^MR",), "MRG^1^1"), (("PID|1||7770^^^STJ^MR", "MRG|"), "MRG^1^1"), (("MRG|5551",), "PID^1^3")],
-)
-def test_a_merge_with_one_side_is_refused(segments: tuple[str, ...], location: str) -> None:
-    with pytest.raises(ContentError) as refused:
-        event(adt("A40", EVN, *segments))
-    assert refused.value.problem.location == location
-
-
-def test_a_merge_into_itself_says_nothing() -> None:
-    assert event(adt("A40", EVN, "PID|1||7770^^^STJ^MR", "MRG|7770^^^STJ^MR")).merges == ()
-
-
-def test_a_merge_message_may_repeat_its_groups() -> None:
-    body = adt("A40", EVN, "PID|1||1^^^STJ^MR", "MRG|2^^^STJ^MR", "PID|2||3^^^STJ^MR", "MRG|4^^^STJ^MR")
-    records = HL7v2Normalizer(source()).normalize(received(body))
-    assert [(each.summary.part, each.summary.merges[0].prior.value) for each in records] == [(0, "2"), (1, "4")]
 
 
 def test_a_swap_gives_an_event_per_patient() -> None:

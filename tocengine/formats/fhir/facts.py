@@ -28,7 +28,7 @@ from tocengine.formats.fhir.resources import (
 )
 from tocengine.model.encounter import EncounterState
 from tocengine.model.facts import Address, Location, PatientClass, PersonName
-from tocengine.model.identity import Identifier, Organization, Practitioner
+from tocengine.model.identity import Identifier, Organization, PatientKey, Practitioner
 from tocengine.model.profile import IdentifierDomain, SendingFacility
 from tocengine.model.time import Timestamp
 
@@ -151,6 +151,11 @@ def patient_identifier(found: Identifier, domains: Mapping[str, IdentifierDomain
     if found.type and not found.type.isalnum():
         kind = "MR"
     return identifier(domain_system(found.domain, domains, kind.lower()), found.value, identifier_type(kind))
+
+
+def medical_record_number(key: PatientKey) -> Identifier:
+    """A patient's key as an identifier."""
+    return Identifier(key.domain, key.value, "MR")
 
 
 def practitioner_id(person: Practitioner, scope: str) -> str:

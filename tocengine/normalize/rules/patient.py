@@ -43,6 +43,16 @@ def identifiers(reading: Reading, fields: Iterable[Field]) -> tuple[tuple[Identi
     return tuple(found), key
 
 
+def record_numbers(reading: Reading, field: Field) -> tuple[PatientKey, ...]:
+    """Every number of a CX field that ranks as high as its best one: the records a merge makes cease."""
+    types = reading.codes.identifier_types
+    found, key = identifiers(reading, (field,))
+    ranks = [(types.get(each.type or "") or types[_ANY_TYPE]).rank for each in found]
+    best = min((rank for rank in ranks if rank > 0), default=0)
+    numbers = (PatientKey(each.domain, each.value) for each, rank in zip(found, ranks, strict=True) if rank == best)
+    return tuple(numbers) if key is not None else ()
+
+
 def read_key(reading: Reading, segment: Segment) -> tuple[Identifier, ...]:
     """Sets the patient's key from PID-3, else PID-2 (where old feeds have it); gives all identifiers."""
     found, key = identifiers(reading, (segment[3],))

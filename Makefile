@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check unit crash bench clean
+.PHONY: install demo test check crash bench corpus clean
 
 install: $(STAMP)  ## the environment, with .venv/bin/tocengine
 
@@ -31,6 +31,9 @@ crash: install  ## ten kills of each kind instead of one
 
 bench: install  ## CPU per message, stage by stage
 	$(BIN)/python -m tests.benchmarks
+
+corpus: install  ## docs/corpus.md: what the engine makes of the public message corpus beside this checkout
+	$(BIN)/python -m tests.corpus
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -17,6 +17,7 @@ from tocengine.delivery.channels.base import HttpPoster, Surroundings
 from tocengine.delivery.channels.registry import open_channels
 from tocengine.delivery.networks import NetworkGuard
 from tocengine.delivery.worker import DeliveryWorker
+from tocengine.formats.packing import pack
 from tocengine.model.directory import ChannelKind, Endpoint, Level, Recipient, RecipientKind
 from tocengine.model.encounter import EncounterState, Snapshot, TransitionKind, TransitionStatus
 from tocengine.model.facts import (
@@ -58,6 +59,8 @@ IDENTITY = EngineIdentity(
     organization="tocengine operator",
     facilities={FacilityId("stj"): SendingFacility(id=FacilityId("stj"), name="STJ Hospital", npi="1999000023")},
 )
+
+EMPTY_CHART = pack(b'{"resourceType":"Bundle"}')
 
 
 def clock() -> datetime:
@@ -206,7 +209,13 @@ async def queue(pool: Pool, *pairs: tuple[Notice, Snapshot], due_at: datetime | 
             "insert into snapshot (snapshot_id, encounter_id, content, fhir, created_at) values ($1, $2, $3, $4, $5)"
             " on conflict do nothing",
             [
-                (one.snapshot_id, one.encounter_id, msgspec.json.encode(one), b'{"resourceType":"Bundle"}', at)
+                (
+                    one.snapshot_id,
+                    one.encounter_id,
+                    pack(msgspec.json.encode(one)),
+                    EMPTY_CHART,
+                    at,
+                )
                 for _, one in pairs
             ],
         )

@@ -14,6 +14,7 @@ from tocengine.eventlog import Topic, open_event_log
 from tocengine.eventlog.memory import MemoryEventLog
 from tocengine.eventlog.postgres import PostgresEventLog
 from tocengine.eventlog.relay import OutboxRelay, outbox_row
+from tocengine.formats.packing import unpack
 from tocengine.ports import EventLog
 from tocengine.postgres import Pool
 
@@ -65,9 +66,8 @@ async def test_killed_connections_lose_nothing_acknowledged(
     stop.set()
     await asyncio.gather(*senders)
 
-    stored = [
-        row["value"] for row in await pool.fetch("select value from log_record where topic = 2 order by position")
-    ]
+    rows = await pool.fetch("select value from log_record where topic = 2 order by position")
+    stored = [unpack(row["value"]) for row in rows]
     assert set(acknowledged) <= set(stored)
     for sender in range(8):
         numbers = [int(value.split(b"-")[1]) for value in dict.fromkeys(stored) if value.startswith(b"%d-" % sender)]

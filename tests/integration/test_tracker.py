@@ -14,6 +14,7 @@ from tests.fixtures.visits import CONVERTED, DIRECTORY, ED, INP, SNF, Visit, at,
 from tocengine.encounters.fold import fold
 from tocengine.encounters.postgres import PostgresTracker
 from tocengine.errors import EventDataError
+from tocengine.formats.packing import unpack
 from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition, TransitionKind
 from tocengine.model.event import Event, EventRecord, Merge, Processing
@@ -141,7 +142,7 @@ async def test_the_order_of_batches_does_not_matter(engine: Engine) -> None:
     await engine.take(*reversed(told(other)))
     rows = await engine.pool.fetch("select encounter_id, state, body from encounter order by domain, visit_number")
     assert [row["state"] for row in rows] == ["DISCHARGED", "DISCHARGED"]
-    bodies = [msgspec.json.decode(row["body"]) for row in rows]
+    bodies = [msgspec.json.decode(unpack(row["body"])) for row in rows]
     watched = [{entry["fact"]["kind"]: entry["fact"]["watched"] for entry in body["announced"]} for body in bodies]
     assert watched[0] == watched[1]
 
@@ -155,7 +156,7 @@ async def test_the_chart_overlays_the_bundles_of_all_events(engine: Engine) -> N
     chart = msgspec.json.decode(engine.beside.published[-1][2])
     assert chart["entry"][0]["resource"] == {"resourceType": "Encounter", "id": "1", "status": "finished", "length": 1}
     stored = await engine.pool.fetchval("select fhir from snapshot order by created_at desc limit 1")
-    assert msgspec.json.decode(stored) == chart
+    assert msgspec.json.decode(unpack(stored)) == chart
 
 
 async def test_bed_moves_are_published_and_not_handed_on(engine: Engine) -> None:
@@ -381,9 +382,9 @@ async def test_many_transactions_on_the_same_encounters(pool: Pool) -> None:
     assert len(rows) == 6
     for row in rows:
         assert len(row["summaries"]) == len(streams)
-        history = [msgspec.json.decode(summary, type=Event) for summary in row["summaries"]]
+        history = [msgspec.json.decode(unpack(summary), type=Event) for summary in row["summaries"]]
         expected = fold(history[0].visit, history)
-        stored = msgspec.json.decode(row["body"])["folded"]
+        stored = msgspec.json.decode(unpack(row["body"]))["folded"]
         assert stored == msgspec.json.decode(msgspec.json.encode(expected))
 
 

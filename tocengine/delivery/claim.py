@@ -19,6 +19,7 @@ from tocengine.delivery.breaker import FRESH, EndpointStanding, EndpointStatus
 from tocengine.delivery.freshness import Ended, Head, Ready, Waiting, check
 from tocengine.delivery.lifecycle import EndReason
 from tocengine.delivery.work import endpoint_changed, notice_ended
+from tocengine.formats.packing import unpack
 from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.model.directory import ChannelKind
 from tocengine.model.encounter import Snapshot
@@ -148,8 +149,8 @@ class Claimer:
             plan.releases.append(Release(lane=lane, due_at=now + timedelta(seconds=PROBE_S)))
             return
         try:
-            notice, snapshot = _NOTICE.decode(row["body"]), _SNAPSHOT.decode(row["content"])
-        except msgspec.DecodeError:
+            notice, snapshot = _NOTICE.decode(row["body"]), _SNAPSHOT.decode(unpack(row["content"]))
+        except (msgspec.DecodeError, ValueError):
             plan.end(lane, notice_id, Ended(NoticeState.FAILED, EndReason.RENDER_FAILED), now)
             return
         head = Head(

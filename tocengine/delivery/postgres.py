@@ -10,6 +10,7 @@ from tocengine.delivery.attempts import Attempt, Lane, Release, Result
 from tocengine.delivery.breaker import EndpointStanding, EndpointStatus
 from tocengine.delivery.freshness import Ended
 from tocengine.delivery.lifecycle import Verdict
+from tocengine.formats.packing import unpack
 from tocengine.model.ids import EncounterId, RecipientId
 from tocengine.model.notice import NoticeState
 from tocengine.ports import Transaction
@@ -89,7 +90,7 @@ async def heads(transaction: Transaction, lanes: Sequence[Lane]) -> Mapping[tupl
 async def charts(transaction: Transaction, snapshots: Sequence[UUID]) -> Mapping[UUID, bytes]:
     """The FHIR charts of these snapshots."""
     rows = await transaction.fetch(QUERIES["charts"], snapshots)
-    return {row["snapshot_id"]: row["fhir"] for row in rows}
+    return {row["snapshot_id"]: unpack(row["fhir"]) for row in rows}
 
 
 async def intend(transaction: Transaction, attempts: Sequence[Attempt], now: datetime) -> None:

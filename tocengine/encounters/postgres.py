@@ -28,6 +28,7 @@ from tocengine.encounters.postgres_rows import (
 from tocengine.encounters.tracker import Batch, refolding, snapshot_of
 from tocengine.errors import EventDataError
 from tocengine.formats.fhir.chart import overlay
+from tocengine.formats.packing import pack, unpack
 from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
 from tocengine.model.event import Event, EventRecord, Processing
@@ -126,8 +127,8 @@ class PostgresTracker:
                 SQL["store_snapshots"],
                 [snapshot.snapshot_id for snapshot in snapshots],
                 [snapshot.encounter_id for snapshot in snapshots],
-                [_encode(snapshot) for snapshot in snapshots],
-                [charts[snapshot.snapshot_id] for snapshot in snapshots],
+                [pack(_encode(snapshot)) for snapshot in snapshots],
+                [pack(charts[snapshot.snapshot_id]) for snapshot in snapshots],
                 [snapshot.received_at for snapshot in snapshots],
             )
         by_id = {snapshot.snapshot_id: snapshot for snapshot in snapshots}
@@ -174,7 +175,7 @@ class PostgresTracker:
             return charts
         found: dict[EncounterId, list[tuple[ChartEntry, bytes]]] = {encounter_id: [] for encounter_id in missing}
         for row in await transaction.fetch(SQL["read_chart"], list(missing)):
-            found[row["encounter_id"]].append((_decode_chart_entry(row["summary"]), row["fhir"]))
+            found[row["encounter_id"]].append((_decode_chart_entry(unpack(row["summary"])), unpack(row["fhir"])))
         for encounter_id, entries in found.items():
             real = [entry for entry in entries if entry[0].processing is not Processing.TEST] or entries
             real.sort(key=lambda entry: entry[0].order_key)

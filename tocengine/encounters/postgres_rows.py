@@ -18,6 +18,7 @@ from tocengine.encounters.state import EncounterBody, Folded
 from tocengine.encounters.steps import settled
 from tocengine.encounters.tracker import Batch, Row, Stored, is_statement, visits_of
 from tocengine.errors import EventDataError
+from tocengine.formats.packing import pack, unpack
 from tocengine.model.encounter import EncounterState, Transition
 from tocengine.model.event import Event, EventRecord
 from tocengine.model.identity import PatientKey, VisitKey
@@ -29,6 +30,7 @@ from tocengine.postgres import load_queries
 SQL = load_queries(__package__)
 
 _encode = msgspec.json.Encoder().encode
+_UNTOLD = pack(b"{}")  # the body of an encounter before its first event
 _encode_headers = msgspec.msgpack.Encoder().encode  # as eventlog/relay.py reads them
 _decode_body = msgspec.json.Decoder(EncounterBody).decode
 _decode_event = msgspec.json.Decoder(Event).decode
@@ -153,6 +155,7 @@ async def lock_encounters(
             [new[i][2].feed for i in ids],
             [new[i][2].facility for i in ids],
             now,
+            _UNTOLD,
         )
     earliest = min((event.recorded.at for event in events), default=now) - WATCHED_AFTER_CLOSE
     found = await transaction.fetch(
@@ -163,7 +166,7 @@ async def lock_encounters(
 
 def _row(row: asyncpg.Record) -> Row:
     visit = VisitKey(row["domain"], row["visit_number"])
-    body: EncounterBody = _decode_body(row["body"])
+    body: EncounterBody = _decode_body(unpack(row["body"]))
     if body.folded.visit is None:
         body = EncounterBody(folded=Folded(visit=visit))
     return Row(encounter_id=row["encounter_id"], visit=visit, patient_id=row["patient_id"], body=body)
@@ -178,7 +181,7 @@ async def read_statements(
         return {}
     said: dict[PatientId, list[Event]] = {}
     for row in await transaction.fetch(SQL["read_statements"], list(owners)):
-        said.setdefault(owners[row["patient_id"]], []).append(_decode_event(row["summary"]))
+        said.setdefault(owners[row["patient_id"]], []).append(_decode_event(unpack(row["summary"])))
     return said
 
 
@@ -225,7 +228,7 @@ async def write_batch(transaction: Transaction, batch: Batch, now: datetime) -> 
             [row.folded.feed or (row.event.feed if row.event else "") for row in rows],
             [row.folded.facility or (row.event.facility if row.event else "") for row in rows],
             [row.folded.state for row in rows],
-            [_encode(row.body) for row in rows],
+            [pack(_encode(row.body)) for row in rows],
             [row.folded.opened_at for row in rows],
             [_ended_at(row.folded) for row in rows],
             now,
@@ -264,8 +267,8 @@ def _columns(records: Sequence[EventRecord]) -> tuple[list[object], ...]:
         [event.revision for event in events],
         [event.recorded.at for event in events],
         [event.received_at for event in events],
-        [_encode(event) for event in events],
-        [bytes(record.fhir) for record in records],
+        [pack(_encode(event)) for event in events],
+        [pack(bytes(record.fhir)) for record in records],
     )
 
 
@@ -294,7 +297,7 @@ async def store_transitions(
             [record.topic for record in published],
             [record.key for record in published],
             [_encode_headers(record.headers) for record in published],
-            [record.value for record in published],
+            [pack(record.value) for record in published],
         )
 
 
@@ -303,7 +306,7 @@ async def read_history(transaction: Transaction, rows: Mapping[EncounterId, Row]
     for encounter_id in late:
         rows[encounter_id].history = {}
     for found in await transaction.fetch(SQL["read_history"], list(late)):
-        event = _decode_event(found["summary"])
+        event = _decode_event(unpack(found["summary"]))
         history = rows[found["encounter_id"]].history
         assert history is not None
         history[event.message_id, event.part] = event

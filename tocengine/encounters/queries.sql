@@ -35,7 +35,7 @@ where patient.patient_id = p.patient_id
 
 -- name: insert_encounters
 insert into encounter (encounter_id, domain, visit_number, patient_id, feed, facility, state, body, revision, updated_at)
-select e.encounter_id, e.domain, e.visit_number, e.patient_id, e.feed, e.facility, 'NONE', '{}', 0, $7
+select e.encounter_id, e.domain, e.visit_number, e.patient_id, e.feed, e.facility, 'NONE', $8, 0, $7
 from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[])
     as e (encounter_id, domain, visit_number, patient_id, feed, facility)
 order by e.encounter_id

@@ -33,6 +33,7 @@ from tocengine.eventlog.topics import (
     TopicGroup,
     record_bytes,
 )
+from tocengine.formats.packing import pack
 from tocengine.ports import LogRecord
 from tocengine.postgres import CONNECTION_ERRORS, load_queries
 from tocengine.telemetry import Metrics
@@ -265,7 +266,8 @@ class Appender:
                     positions,
                     [record.key for record in records],
                     [_encode_headers(record.headers) for record in records],
-                    [record.value for record in records],
+                    [pack(record.value) for record in records],
+                    [len(record.value) for record in records],
                     " ".join(map(str, sorted(touched))),
                 ),
                 STATEMENT_TIMEOUT_S,

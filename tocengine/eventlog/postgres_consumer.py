@@ -20,6 +20,7 @@ from tocengine.eventlog.postgres_session import (
     try_locks,
 )
 from tocengine.eventlog.topics import TOPIC_NUMBERS, Topic
+from tocengine.formats.packing import unpack
 from tocengine.ports import Batch, LogRecord, Transaction
 from tocengine.postgres import CONNECTION_ERRORS, load_queries
 
@@ -192,7 +193,9 @@ class PostgresLogConsumer:
             next_offset=following,
             epoch=position.epoch,
             records=tuple(
-                LogRecord(topic=topic, key=row["key"], value=row["value"], headers=_decode_headers(row["headers"]))
+                LogRecord(
+                    topic=topic, key=row["key"], value=unpack(row["value"]), headers=_decode_headers(row["headers"])
+                )
                 for row in rows
             ),
         )

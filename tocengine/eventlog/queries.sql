@@ -1,9 +1,9 @@
 -- name: append_records  Stores a batch at the positions its appender assigned and wakes the consumers; one commit.
 with stored as (
-    insert into log_record (topic, position, key, headers, value)
-    select * from unnest($1::smallint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[])
+    insert into log_record (topic, position, key, headers, value, octets)
+    select * from unnest($1::smallint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[], $6::int[])
 )
-select pg_notify('toc_log', $6);
+select pg_notify('toc_log', $7);
 
 -- name: tails  The next free position of each topic.
 select t.topic, coalesce((select max(position) + 1 from log_record r where r.topic = t.topic), 0) as next_position
@@ -22,9 +22,9 @@ cross join lateral (
     select s.position, s.key, s.headers, s.value
     from (
         select position, key, headers, value,
-               sum(octet_length(value)) over (order by position) - octet_length(value) as bytes_before
+               sum(octets) over (order by position) - octets as bytes_before
         from (
-            select position, key, headers, value
+            select position, key, headers, value, octets
             from log_record
             where topic = t.topic and position >= t.next_position
             order by position

@@ -20,6 +20,7 @@ from tocengine.eventlog.postgres_session import (
     open_session,
     try_locks,
 )
+from tocengine.formats.packing import pack, unpack
 from tocengine.ports import EventLog, LogRecord
 from tocengine.postgres import CONNECTION_ERRORS, load_queries
 
@@ -38,7 +39,7 @@ _RETRY_S: Final = 1.0
 
 def outbox_row(record: LogRecord) -> tuple[str, bytes, bytes, bytes]:
     """`topic, key, headers, value` as the outbox table keeps them."""
-    return record.topic, record.key, _encode_headers(record.headers), record.value
+    return record.topic, record.key, _encode_headers(record.headers), pack(record.value)
 
 
 class OutboxRelay:
@@ -90,7 +91,7 @@ class OutboxRelay:
                     topic=row["topic"],
                     key=row["key"],
                     headers=_headers.decode(row["headers"]),
-                    value=row["value"],
+                    value=unpack(row["value"]),
                 )
                 for row in rows
             ]

@@ -5,13 +5,14 @@ create table log_record (
     position    bigint      not null,  -- assigned by the topic's one appender, without gaps
     key         bytea       not null,
     headers     bytea       not null,
-    value       bytea       not null,
+    value       bytea       not null,  -- formats/packing
+    octets      int         not null,  -- of the value unpacked
     appended_at timestamptz not null default clock_timestamp(),
     primary key (topic, position)
 );
 
--- No compression: the server the engine brings is built without lz4, and pglz costs five times the insert.
-alter table log_record alter column value set storage external;
+-- Values come packed: no compression by the server, and up to 8 KB in the row itself.
+alter table log_record alter column value set storage external, set (toast_tuple_target = 8160);
 
 create table log_position (
     topic       text   not null,  -- of Kafka with the cluster's id before it: offsets mean nothing elsewhere

@@ -82,7 +82,6 @@ create table encounter_event (
     learned_at   timestamptz not null default clock_timestamp(),
     primary key (encounter_id, message_id, part)
 );
-alter table encounter_event alter column fhir set storage external;  -- as log_record
 
 create table patient_event (  -- what was said of a person without naming a visit (A28, A31, A40)
     patient_id   uuid        not null,  -- of the key as it was sent, whatever it was merged into
@@ -96,7 +95,6 @@ create table patient_event (  -- what was said of a person without naming a visi
     learned_at   timestamptz not null default clock_timestamp(),
     primary key (patient_id, message_id, part)
 );
-alter table patient_event alter column fhir set storage external;  -- as log_record
 
 create table snapshot (
     snapshot_id  uuid        primary key,
@@ -105,7 +103,6 @@ create table snapshot (
     fhir         bytea       not null,  -- the chart: a collection Bundle
     created_at   timestamptz not null
 );
-alter table snapshot alter column fhir set storage external;  -- as log_record
 
 create table transition (
     transition_id uuid        primary key,
@@ -115,7 +112,7 @@ create table transition (
     fact_kind     text        not null,
     occurrence    int         not null,
     watched       bytea       not null,
-    snapshot_id   uuid        references snapshot,  -- null: published, told to nobody (bed moves, leaves)
+    snapshot_id   uuid,                   -- null: published, told to nobody (bed moves, leaves)
     supersedes    uuid,
     message_id    uuid        not null,
     effective     text        not null,

@@ -39,7 +39,7 @@ create table notice (
     sequence      bigint generated always as identity,  -- order within the lane
     recipient_id  text        not null,
     encounter_id  uuid        not null,
-    snapshot_id   uuid        not null references snapshot,
+    snapshot_id   uuid        not null,
     state         text        not null,
     possibly_told boolean     not null default false,   -- an attempt may have reached the recipient
     body          bytea       not null,                 -- model.notice.Notice

@@ -15,6 +15,7 @@ from tocengine.errors import RefusedError
 from tocengine.eventlog import Topic
 from tocengine.eventlog.memory import MemoryEventLog, MemoryLogConsumer
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
+from tocengine.formats.packing import unpack
 from tocengine.local_codes.postgres import PostgresLocalCodes
 from tocengine.model.encounter import Snapshot
 from tocengine.model.ids import FacilityId, FeedName, MessageId, derive
@@ -221,7 +222,7 @@ class Setting:
         assert row is not None
         recipient = self.live.recipient(notice.recipient_id)
         assert recipient is not None
-        snapshot = msgspec.json.decode(row["content"], type=Snapshot)
+        snapshot = msgspec.json.decode(unpack(row["content"]), type=Snapshot)
         return render_notice(notice, snapshot, b"{}", recipient, {HOSPITAL.id: HOSPITAL}).decode()
 
     async def state(self, visit: str = "V100", authority: str = "STJ") -> str:
@@ -245,7 +246,7 @@ class Setting:
     async def flags(self, visit: str = "V100") -> set[str]:
         """What was noted about an encounter."""
         body = await self.pool.fetchval("select body from encounter where visit_number = $1", visit)
-        return set(msgspec.json.decode(body)["folded"].get("flags", ()))
+        return set(msgspec.json.decode(unpack(body))["folded"].get("flags", ()))
 
     async def transitions(self, visit: str = "V100") -> list[tuple[str, str]]:
         """What was published about an encounter, (status, kind), in order."""

@@ -35,5 +35,11 @@ bench: install  ## CPU per message, stage by stage
 corpus: install  ## docs/corpus.md: what the engine makes of the public message corpus beside this checkout
 	$(BIN)/python -m tests.corpus
 
+MINUTES ?= 60
+RATE ?= 40
+
+soak: install  ## load for MINUTES while parts are killed at random and receivers fail: nothing lost, nothing twice
+	$(BIN)/python -m tests.endurance --minutes $(MINUTES) --rate $(RATE)
+
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

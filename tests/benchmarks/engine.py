@@ -5,7 +5,6 @@ Senders and receiver are processes of their own; what each part costs is read fr
 
 import asyncio
 import base64
-import itertools
 import multiprocessing
 import os
 import secrets
@@ -121,8 +120,7 @@ async def rig(kafka: bool, port: int, secret: bytes) -> AsyncIterator[Rig]:
 
 def _name(pid: int) -> str:
     """The roles a process has; the supervisor has none."""
-    words = usage.arguments(pid)
-    return "+".join(role for word, role in itertools.pairwise(words) if word == "--role") or "supervisor"
+    return usage.roles(usage.arguments(pid)) or "supervisor"
 
 
 def _write_directory(path: Path, port: int, secret: bytes) -> None:

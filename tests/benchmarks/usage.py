@@ -1,7 +1,8 @@
 """Owns what processes cost, read from /proc: CPU time with that of ended children, and memory (proc(5))."""
 
+import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -45,6 +46,16 @@ def _stat(pid: int) -> list[int]:
 def peak_mb(pid: int) -> float:
     """The most memory a process has had resident."""
     return _status(pid)["VmHWM"] / 1024
+
+
+def resident_mb(pid: int) -> float:
+    """What a process has resident now."""
+    return _status(pid)["VmRSS"] / 1024
+
+
+def roles(words: Sequence[str]) -> str:
+    """The roles of an engine's process by its command line; "" for the supervisor."""
+    return "+".join(role for word, role in itertools.pairwise(words) if word == "--role")
 
 
 def tree_mb(pid: int) -> float:

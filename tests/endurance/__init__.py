@@ -1,0 +1,1 @@
+"""Endurance: hours of load with kills and failing receivers, run by `make soak`; acceptance tests have a short one."""

@@ -138,6 +138,7 @@ def _check_feeds(config: Config) -> Iterator[Finding]:
             text = f"feed {feed.name!r} names the profile {feed.profile!r}, and there is no [profiles.{feed.profile}]"
             yield Finding((*place, "profile"), text, _meant(feed.profile, list(config.profiles)))
         yield from _check_protocol(feed, place)
+        yield from _check_admission(config, feed, place)
 
 
 def _check_protocol(feed: FeedSettings, place: Place) -> Iterator[Finding]:
@@ -156,6 +157,22 @@ def _check_protocol(feed: FeedSettings, place: Place) -> Iterator[Finding]:
         yield from _check_file((*place, "tls", "client_ca"), tls.client_ca)
 
 
+def _check_admission(config: Config, feed: FeedSettings, place: Place) -> Iterator[Finding]:
+    yield from _check_networks((*place, "allowed_networks"), feed.allowed_networks)
+    profile = config.profiles.get(feed.profile)
+    if profile is not None and profile.match.certificates and (feed.tls is None or feed.tls.client_ca is None):
+        text = f"profile {feed.profile!r} is for certain client certificates, and feed {feed.name!r} demands none"
+        yield Finding(("profiles", feed.profile, "match", "certificates"), text, f"feeds[{place[1]}].tls.client_ca")
+
+
+def _check_networks(place: Place, networks: Sequence[str]) -> Iterator[Finding]:
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            yield Finding(place, f"{_dotted(place)}: {error}", 'such as "10.20.0.0/16"')
+
+
 def _check_profiles(config: Config) -> Iterator[Finding]:
     zones = zoneinfo.available_timezones()
     for name, profile in config.profiles.items():
@@ -169,6 +186,9 @@ def _check_profiles(config: Config) -> Iterator[Finding]:
         if profile.ack_policy not in ("accept_and_quarantine", "strict"):
             text = f"profile {name!r}: ack_policy is {profile.ack_policy!r}"
             yield Finding((*place, "ack_policy"), text, "accept_and_quarantine or strict")
+        if profile.unsupported_types not in ("reject", "ignore"):
+            text = f"profile {name!r}: unsupported_types is {profile.unsupported_types!r}"
+            yield Finding((*place, "unsupported_types"), text, "reject or ignore")
         for key in ("late_after_h", "holdback_s"):
             if getattr(profile, key) < 0:
                 yield Finding((*place, key), f"profile {name!r}: {key} is negative")
@@ -219,11 +239,7 @@ def _check_delivery(config: Config) -> Iterator[Finding]:
     if delivery.backoff.first_s > delivery.backoff.max_s:
         text = f"backoff.first_s is {delivery.backoff.first_s:g} and backoff.max_s {delivery.backoff.max_s:g}"
         yield Finding(("delivery", "backoff"), text)
-    for network in delivery.allowed_networks:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            yield Finding(("delivery", "allowed_networks"), f"delivery.allowed_networks: {error}", '"127.0.0.0/8"')
+    yield from _check_networks(("delivery", "allowed_networks"), delivery.allowed_networks)
 
 
 def _dotted(place: Place) -> str:

@@ -125,6 +125,9 @@ class Intake(Protocol):
         Raises UnavailableError when it is not durable; the refusal may be given to the sender all the same.
         """
 
+    async def ignore(self, message: Message) -> Receipt:
+        """Keeps the raw bytes and nothing else of what the feed is told to ignore. Raises UnavailableError."""
+
 
 class DestinationResolver(Protocol):
     """Names the directory's recipient a message's destination means, if exactly one."""

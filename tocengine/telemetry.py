@@ -96,6 +96,18 @@ class Metrics:
             ["feed", "reason"],
             registry=r,
         )
+        self.connection_bytes = Gauge(
+            "tocengine_mllp_held_bytes", "Bytes of messages unfinished or being stored", ["feed"], registry=r
+        )
+        self.tls_expiry_days = Gauge(
+            "tocengine_tls_certificate_expiry_days",
+            "Days until the first certificate of the file ends",
+            ["feed", "kind"],
+            registry=r,
+        )
+        self.tls_reloads = Counter(
+            "tocengine_tls_reloads", "Changed TLS files taken over, or not", ["feed", "outcome"], registry=r
+        )
         self.frames_broken = Counter("tocengine_mllp_frames_broken", "Broken frames", ["feed", "reason"], registry=r)
         self.append_seconds = Histogram(
             "tocengine_log_append_seconds", "Append to durable", ["log"], buckets=fast, registry=r

@@ -135,6 +135,9 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
         ("[engine]", "[event_log]\nkind = 'kafka'\n[engine]", "kafka", "keys.patient_hash is not set"),
         ("[engine]", "[postgres]\ndsn = 'postgresql://u@h/d'\n[engine]", "dsn", "keys.patient_hash is not set"),
         ("[engine]", "[postgres]\ndsn = 'host=h'\n[engine]", "dsn", "no postgresql:// URL"),
+        ("shadow = true", "shadow = true\nallowed_networks = ['10.0.0.1/8']", "10.0.0.1/8", "host bits"),
+        ('msh4 = "STJ"', 'msh4 = "STJ", certificates = ["a"]', "match", "demands none"),
+        ("[profiles.stj]", "[profiles.stj]\nunsupported_types = 'drop'", "unsupported_types", "reject or ignore"),
         ("shadow = true", "tls = {certfile = 'c.pem', keyfile = 'k.pem'}", "c.pem", "there is no file"),
     ],
 )

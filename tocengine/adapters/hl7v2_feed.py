@@ -26,6 +26,7 @@ _PROCESSING_IDS: Final = (b"", b"P", b"T", b"D", b"N", b"V")  # table 0103; the 
 _VERSION: Final = re.compile(rb"[vV]?2(\.\d{1,2}){0,3}")
 _SECOND_HEADER: Final = re.compile(rb"[\r\n]MSH[!-/:-@\[-`{-~]")
 _BATCH: Final = re.compile(rb"\s*(?:\xef\xbb\xbf)?[FB]HS")
+_WIDE: Final = (b"\xff\xfe", b"\xfe\xff", b"M\x00", b"\x00M", b"\x00\x00")  # UTF-16 and UTF-32, with and without mark
 _BROKEN_TEXTS: Final = {
     Broken.EMPTY: "The frame is empty",
     Broken.END_MISSING: "The next frame began before this one ended (0x1C 0x0D)",
@@ -75,6 +76,8 @@ class HL7Feed:
         refusal = self._refusal(body, sent)
         if refusal is None:
             receipt = await self._intake.accept(message)
+        elif self._is_ignored(refusal):
+            receipt = await self._intake.ignore(message)
         else:
             receipt = await self._intake.refuse(message, refusal)
         problem = receipt.problem if receipt.disposition is Disposition.REFUSED else None
@@ -122,11 +125,23 @@ class HL7Feed:
         body = build(sent, code, now=now, control_id=control_id, problem=problem)
         return Answer(body, readable=sent.readable)
 
+    @property
+    def certificates(self) -> tuple[str, ...]:
+        """The client certificates this feed is for; none named, all of the authority."""
+        return self._source.profile.match.certificates
+
+    def _is_ignored(self, refusal: RefusedError) -> bool:
+        return refusal.problem.reason == "message_type" and self._source.profile.unsupported_types == "ignore"
+
     def _refusal(self, body: bytes, sent: Sent) -> RefusedError | None:
         """What makes the message unacceptable before anybody reads it (HL7 v2.5.1 section 2.9.2.2)."""
         if not sent.fields or not body.startswith(b"MSH"):
             if _BATCH.match(body):
                 return _unsupported("batch", "Batches are not taken by this feed", "", "200")
+            if body.startswith(_WIDE):
+                return _malformed(
+                    "charset_unframeable", "UTF-16 and UTF-32 cannot be framed by MLLP", "MSH^1^18", "102"
+                )
             if not sent.fields:
                 return _malformed("no_header", "There is no MSH segment", "MSH^1")
         if not sent.readable:

@@ -69,6 +69,12 @@ class Intake:
         self._count(message)
         return await self._store_refused(message, error)
 
+    async def ignore(self, message: Message) -> Receipt:
+        """Keeps the raw bytes of what the feed is told to ignore. Raises UnavailableError."""
+        self._count(message)
+        await self._event_log.append([self._records.message(message)])
+        return Receipt(message_id=message.message_id, disposition=Disposition.IGNORED, answered=message.answers[0])
+
     async def _not_normalized(self, message: Message, error: RefusedError) -> Receipt:
         if self._takes_anyway(message, error):
             return await self._quarantine(message, error.problem)

@@ -18,6 +18,11 @@ import msgspec
 
 START: Final = b"\x0b"
 END: Final = b"\x1c\r"
+COMMITTED: Final = b"\x06"
+"""Payload of a commit block of MLLP release 2: the block before it is safely stored."""
+NOT_COMMITTED: Final = b"\x15"
+"""Its opposite: send that block again."""
+COMMIT_BLOCKS: Final = (COMMITTED, NOT_COMMITTED)
 KEPT_OF_OVERSIZE: Final = 65_536
 """Bytes kept of a frame that is too large: enough to answer and recognize it."""
 
@@ -32,7 +37,7 @@ class Broken(StrEnum):
 
     EMPTY = "empty"  # start and end with nothing between them
     END_MISSING = "end_missing"  # the next frame began before it ended
-    START_MISSING = "start_missing"  # a message with an end and no 0x0B
+    START_MISSING = "start_missing"  # a message and no 0x0B before it
     TOO_LARGE = "too_large"  # the rest is not read
     CUT_OFF = "cut_off"  # the peer closed the connection
     TIMED_OUT = "timed_out"  # the peer took too long
@@ -75,6 +80,11 @@ class FrameReader:
         self._searched = 0  # bytes of the buffer known to hold no end and no start
         self.closed = False
         """Nothing more is read: a frame was too large, or `end` was called."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that wait for the rest of what they belong to."""
+        return len(self._buffer)
 
     @property
     def in_frame(self) -> bool:
@@ -151,7 +161,7 @@ class FrameReader:
         position, marker = match.start(), match.group()
         del match
         if marker == START:
-            self._outside_done(items, position, None)
+            self._outside_done(items, position, Broken.START_MISSING)
             del buffer[: position + 1]
         else:
             self._outside_done(items, position, Broken.START_MISSING)
@@ -159,7 +169,7 @@ class FrameReader:
         self._inside, self._searched = marker == START and not self.closed, 0
         return True
 
-    def _outside_done(self, items: list[Item], size: int, reason: Broken | None) -> None:
+    def _outside_done(self, items: list[Item], size: int, reason: Broken) -> None:
         """Bytes outside of a frame end here: a message that lacks its start if they look like one, else junk."""
         if size > self._max:
             self._too_large(items)
@@ -167,7 +177,7 @@ class FrameReader:
         content = bytes(self._buffer[:size]).rstrip(_PADDING)
         if not content:
             return
-        if reason is not None and content.startswith(b"MSH"):
+        if content.startswith(b"MSH"):
             items.append(BrokenFrame(content, reason))
         else:
             items.append(Junk(len(content)))

@@ -37,6 +37,7 @@ class Disposition(StrEnum):
     """What became of a message at the door."""
 
     ACCEPTED = "ACCEPTED"  # stored and normalized
+    IGNORED = "IGNORED"  # stored and answered positively, because the feed is told to ignore its type
     QUARANTINED = "QUARANTINED"  # stored, set aside with a reason, answered positively
     REFUSED = "REFUSED"  # stored in quarantine, answered negatively
 

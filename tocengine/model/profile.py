@@ -35,10 +35,11 @@ class IdentifierDomain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
 
 class SenderMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Which MSH-3 and MSH-4 (first components) a feed accepts; empty accepts any."""
+    """Which MSH-3 and MSH-4 (first components) and client certificates a feed accepts; empty accepts any."""
 
     msh3: str = ""
     msh4: str = ""
+    certificates: tuple[str, ...] = ()  # sha256:HEX, a common name or an alternative name
 
 
 class SourceProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -59,6 +60,7 @@ class SourceProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     late_after_h: int = 24
     holdback_s: int = 0
     ack_policy: str = "accept_and_quarantine"  # or "strict"
+    unsupported_types: str = "reject"  # or "ignore": stored and answered AA
     test_patient_patterns: tuple[str, ...] = ("ZZTEST",)
 
 

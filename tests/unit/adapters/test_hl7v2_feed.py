@@ -31,6 +31,10 @@ class RecordingIntake:
         self.messages.append((message, ""))
         return Receipt(message_id=message.message_id, disposition=Disposition.ACCEPTED, answered=message.answers[0])
 
+    async def ignore(self, message: Message) -> Receipt:
+        self.messages.append((message, "ignored"))
+        return Receipt(message_id=message.message_id, disposition=Disposition.IGNORED, answered=message.answers[0])
+
     async def refuse(self, message: Message, error: RefusedError) -> Receipt:
         if self.down:
             raise UnavailableError("down")

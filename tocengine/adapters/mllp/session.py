@@ -6,7 +6,9 @@
     session.finished                                              # close the connection now
 
 A message that could not be stored is never answered, and nothing behind it is: the connection is closed at its
-turn, and the sender sends again what was not answered.
+turn, and the sender sends again what was not answered. With `commit_blocks` (MLLP release 2) each stored message is
+committed (0x06) in front of its answer, also where it gets none; what broke in transit or was not stored gets 0x15
+and no answer. Commit blocks of the peer, about our answers, are no messages.
 """
 
 from collections import deque
@@ -15,7 +17,18 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from tocengine.formats.mllp import Broken, BrokenFrame, Frame, FrameReader, Junk, frame
+from tocengine.formats.mllp import (
+    COMMIT_BLOCKS,
+    COMMITTED,
+    NOT_COMMITTED,
+    Broken,
+    BrokenFrame,
+    Frame,
+    FrameReader,
+    Item,
+    Junk,
+    frame,
+)
 
 MAX_UNREADABLE: Final = 3  # messages in a row without a control id, then the connection is closed
 _CLOSING: Final = (Broken.TOO_LARGE, Broken.CUT_OFF, Broken.TIMED_OUT)
@@ -28,29 +41,42 @@ class Arrival(msgspec.Struct, frozen=True):
     item: Frame | BrokenFrame
 
 
-class _Turn(Enum):
-    """What has become of a message whose answer is not known."""
+class _Pending(msgspec.Struct, frozen=True):
+    """A message that is being stored; `size` in bytes."""
 
-    PENDING = 0
-    NOT_STORED = 1
+    size: int
 
 
-_Answer: TypeAlias = bytes | None  # None: the sender wants no answer
+class _NotStored(Enum):
+    """A message that could not be."""
+
+    NOT_STORED = 0
+
+
+_Turn: TypeAlias = bytes | _Pending | _NotStored
+"""What has become of a message; bytes are all that is to be written about it, framed."""
 
 
 class Session:
     """One connection. `max_in_flight` messages are begun at a time, the others wait their turn."""
 
-    def __init__(self, max_frame_bytes: int, max_in_flight: int) -> None:
+    def __init__(self, max_frame_bytes: int, max_in_flight: int, *, commit_blocks: bool = False) -> None:
         self._reader = FrameReader(max_frame_bytes)
         self._max_in_flight = max_in_flight
+        self._commit_blocks = commit_blocks
         self._waiting: deque[Frame | BrokenFrame] = deque()
-        self._turns: deque[_Turn | _Answer] = deque()  # begun and not yet written, oldest first
+        self._turns: deque[_Turn] = deque()  # begun and not yet written, oldest first
         self._written = 0  # the number of the oldest of them
+        self._held = 0  # bytes of messages waiting or pending
         self._unreadable = 0
         self._last = False  # nothing more is read; close when everything is answered
         self._failed = False
         self.junk_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What this connection costs in memory: unfinished, waiting and being stored."""
+        return self._reader.held_bytes + self._held
 
     @property
     def wants_data(self) -> bool:
@@ -101,47 +127,61 @@ class Session:
         """What to begin now, in order."""
         arrivals = []
         while self._waiting and len(self._turns) < self._max_in_flight and not self._failed:
-            arrivals.append(Arrival(self._written + len(self._turns), self._waiting.popleft()))
-            self._turns.append(_Turn.PENDING)
+            item = self._waiting.popleft()
+            arrivals.append(Arrival(self._written + len(self._turns), item))
+            self._turns.append(_Pending(len(item.payload)))
         return arrivals
 
-    def answered(self, number: int, answer: bytes | None, *, readable: bool = True) -> None:
-        """The answer to message `number`; None where its sender wants none."""
-        self._settle_turn(number, answer)
+    def answered(self, number: int, answer: bytes | None, *, readable: bool = True, broken: bool = False) -> None:
+        """The answer to message `number`; None where its sender wants none. `broken`: it was a `BrokenFrame`."""
+        written = frame(answer) if answer is not None else b""
+        if self._commit_blocks:
+            written = frame(NOT_COMMITTED) if broken else frame(COMMITTED) + written
+        self._settle_turn(number, written)
         self._unreadable = 0 if readable else self._unreadable + 1
         if self._unreadable >= MAX_UNREADABLE:
-            self._last = True
-            self._waiting.clear()
+            self._end_here()
 
     def not_stored(self, number: int) -> None:
         """Message `number` could not be made durable."""
-        self._settle_turn(number, _Turn.NOT_STORED)
-        self._last = True
-        self._waiting.clear()
+        self._settle_turn(number, _NotStored.NOT_STORED)
+        self._end_here()
 
     def to_write(self) -> bytes:
-        """The answers whose turn has come, framed."""
+        """What is to be said of the messages whose turn has come."""
         ready = []
         turns = self._turns
-        while turns and not self._failed and turns[0] is not _Turn.PENDING:
+        while turns and not self._failed and not isinstance(turns[0], _Pending):
             turn = turns.popleft()
             self._written += 1
             if isinstance(turn, bytes):
-                ready.append(frame(turn))
-            elif turn is _Turn.NOT_STORED:
+                ready.append(turn)
+            else:
                 self._failed = True
+                if self._commit_blocks:
+                    ready.append(frame(NOT_COMMITTED))
         return b"".join(ready)
 
-    def _queue(self, items: list[Frame | BrokenFrame | Junk]) -> None:
+    def _queue(self, items: list[Item]) -> None:
         for item in items:
             if isinstance(item, Junk):
                 self.junk_bytes += item.size
-            else:
+            elif item.payload not in COMMIT_BLOCKS:
                 self._waiting.append(item)
+                self._held += len(item.payload)
                 if isinstance(item, BrokenFrame) and item.reason in _CLOSING:
                     self._last = True
 
-    def _settle_turn(self, number: int, turn: _Turn | _Answer) -> None:
+    def _settle_turn(self, number: int, turn: bytes | _NotStored) -> None:
         place = number - self._written
         if 0 <= place < len(self._turns):
+            before = self._turns[place]
+            if isinstance(before, _Pending):
+                self._held -= before.size
             self._turns[place] = turn
+
+    def _end_here(self) -> None:
+        """What has not begun is not begun: its sender gets no answer and sends it again."""
+        self._last = True
+        self._held -= sum(len(item.payload) for item in self._waiting)
+        self._waiting.clear()

@@ -1,7 +1,9 @@
 """The order and the bounds of one connection."""
 
+import pytest
+
 from tocengine.adapters.mllp.session import Arrival, Session
-from tocengine.formats.mllp import Broken, Frame, frame
+from tocengine.formats.mllp import COMMITTED, NOT_COMMITTED, Broken, Frame, frame
 
 
 def _session(in_flight: int = 2, *bodies: bytes) -> Session:
@@ -72,3 +74,34 @@ def test_three_unreadable_messages_in_a_row_are_enough() -> None:
     session.answered(arrival.number, b"R", readable=False)
     assert session.to_write() == frame(b"R")
     assert session.finished
+
+
+def test_commit_blocks_stand_in_front_of_each_answer() -> None:
+    session = Session(1000, 4, commit_blocks=True)
+    session.receive(frame(b"a") + frame(b"b") + frame(b"") + frame(b"d"))
+    session.start()
+    session.answered(0, b"A")
+    session.answered(1, None)
+    session.answered(2, b"E", broken=True)
+    session.not_stored(3)
+    assert session.to_write() == frame(COMMITTED) + frame(b"A") + frame(COMMITTED) + frame(NOT_COMMITTED) * 2
+    assert session.finished
+
+
+@pytest.mark.parametrize("commit_blocks", [False, True])
+def test_commit_blocks_of_the_peer_are_no_messages(commit_blocks: bool) -> None:
+    session = Session(1000, 4, commit_blocks=commit_blocks)
+    session.receive(frame(COMMITTED) + frame(b"a") + frame(NOT_COMMITTED))
+    assert [arrival.item for arrival in session.start()] == [Frame(b"a")]
+
+
+def test_what_is_held_is_what_is_not_finished() -> None:
+    session = _session(1, b"a" * 10, b"b" * 20)
+    session.receive(b"\x0b" + b"c" * 5)
+    [first] = session.start()
+    assert session.held_bytes == 35
+    session.answered(first.number, b"A")
+    session.to_write()
+    assert session.held_bytes == 25
+    session.not_stored(session.start()[0].number)
+    assert session.held_bytes == 5

@@ -4,12 +4,14 @@ Later statements overlay earlier ones key by key per resource id; what a message
 same bundles in the same order give the same bytes.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import orjson
 
 from tocengine.formats.fhir.ids import URN
-from tocengine.formats.fhir.resources import Json, Resource, references_in
+from tocengine.formats.fhir.resources import Json, Resource
 
 SNAPSHOT_TYPES = frozenset({"Condition", "AllergyIntolerance", "Coverage", "RelatedPerson", "Procedure", "Observation"})
 """Resources of repeating segments: a message that has any of a type replaces all of it (no action codes in ADT)."""
@@ -24,47 +26,74 @@ def overlay(bundles: Sequence[bytes], cleared: Sequence[Sequence[str]] = ()) -> 
 
     `cleared` runs parallel to `bundles`: the elements each message deleted (``Event.cleared``: ``Patient.telecom``,
     ``Encounter.hospitalization.destination``, ``Encounter.participant:ATND``). Empty input gives an empty Bundle.
+    Resources are decoded only where two messages say different things of one.
     """
     if len(bundles) == 1:
         return bundles[0]
-    chart: dict[str, Resource] = {}
+    chart: dict[str, bytes] = {}
     for position, bundle in enumerate(bundles):
         for path in cleared[position] if position < len(cleared) else ():
             _clear(chart, path)
-        _lay(chart, _resources(bundle))
-    return orjson.dumps(
-        {
-            "resourceType": "Bundle",
-            "type": "collection",
-            "entry": [{"fullUrl": url, "resource": resource} for url, resource in _reachable(chart).items()],
-        }
+        _lay(chart, _split(bundle))
+    entries = (
+        b'{"fullUrl":%b,"resource":%b}' % (orjson.dumps(url), resource) for url, resource in _reachable(chart).items()
     )
+    return b'{"resourceType":"Bundle","type":"collection","entry":[%b]}' % b",".join(entries)
 
 
 def resources_of(bundle: bytes) -> dict[str, Resource]:
     """The resources of a Bundle by fullUrl, in order; entries without a resource are left out."""
-    return _resources(bundle)
+    return {url: orjson.loads(resource) for url, resource in _split(bundle).items()}
 
 
-def _resources(bundle: bytes) -> dict[str, Resource]:
-    content = orjson.loads(bundle)
-    found: dict[str, Resource] = {}
-    for entry in content.get("entry") or ():
-        resource = entry.get("resource")
-        if resource:
-            url = entry.get("fullUrl") or f"{URN}{resource.get('id', '')}"
-            found[url] = resource
+class _Entry(msgspec.Struct, frozen=True):
+    fullUrl: str | None = None  # noqa: N815 - FHIR's name
+    resource: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Bundle(msgspec.Struct, frozen=True):
+    entry: tuple[_Entry, ...] | None = None
+
+
+class _Head(msgspec.Struct, frozen=True):
+    resourceType: str = ""  # noqa: N815 - FHIR's name
+    id: str = ""
+
+
+_decode_bundle = msgspec.json.Decoder(_Bundle).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
+_TYPE_FIRST = b'{"resourceType":"'
+_REFERENCE = re.compile(rb'"reference"\s*:\s*("(?:[^"\\]|\\.)*")')
+"""A reference member in JSON text. Inside a string its quotes would be escaped, so it is found nowhere else."""
+
+
+def _split(bundle: bytes) -> dict[str, bytes]:
+    """The resources of a Bundle in JSON, by fullUrl, in order."""
+    found: dict[str, bytes] = {}
+    for entry in _decode_bundle(bundle).entry or ():
+        resource = bytes(entry.resource)
+        if resource not in (b"null", b"{}"):
+            found[entry.fullUrl or f"{URN}{_decode_head(resource).id}"] = resource
     return found
 
 
-def _lay(chart: dict[str, Resource], said: Mapping[str, Resource]) -> None:
-    replaced = {kind for resource in said.values() if (kind := str(resource["resourceType"])) in SNAPSHOT_TYPES}
+def _kind(resource: bytes) -> str:
+    """The type of a resource, read off its beginning where it stands there, as in all that this engine writes."""
+    if resource.startswith(_TYPE_FIRST):
+        return resource[len(_TYPE_FIRST) : resource.index(b'"', len(_TYPE_FIRST))].decode()
+    return _decode_head(resource).resourceType
+
+
+def _lay(chart: dict[str, bytes], said: Mapping[str, bytes]) -> None:
+    replaced = {kind for resource in said.values() if (kind := _kind(resource)) in SNAPSHOT_TYPES}
     if replaced:
-        for url in [url for url, known in chart.items() if known["resourceType"] in replaced]:
+        for url in [url for url, known in chart.items() if _kind(known) in replaced]:
             del chart[url]
     for url, resource in said.items():
         known = chart.get(url)
-        chart[url] = resource if known is None else _overlaid(known, resource)
+        if known is not None and known != resource:
+            resource = orjson.dumps(_overlaid(orjson.loads(known), orjson.loads(resource)))
+        chart[url] = resource
 
 
 def _overlaid(known: Resource, said: Resource) -> Resource:
@@ -88,35 +117,41 @@ def participation(participant: Json) -> str:
     return ""
 
 
-def _clear(chart: dict[str, Resource], path: str) -> None:
+def _clear(chart: dict[str, bytes], path: str) -> None:
     kind, _, element = path.partition(".")
+    concerned = [url for url, resource in chart.items() if _kind(resource) == kind]
+    for url in concerned:
+        if kind in SNAPSHOT_TYPES and not element:
+            del chart[url]
+        elif element:
+            resource = orjson.loads(chart[url])
+            _clear_element(resource, element)
+            chart[url] = orjson.dumps(resource)
+
+
+def _clear_element(resource: Resource, element: str) -> None:
     name, _, inner = element.partition(".")
     name, _, code = name.partition(":")
-    if kind in SNAPSHOT_TYPES and not element:
-        for url in [url for url, resource in chart.items() if resource["resourceType"] == kind]:
-            del chart[url]
+    if name not in resource:
         return
-    for resource in chart.values():
-        if resource["resourceType"] != kind or name not in resource:
-            continue
-        value = resource[name]
-        if inner and isinstance(value, dict):
-            kept: Json = {key: part for key, part in value.items() if key != inner}
-        elif code and isinstance(value, list):
-            kept = [item for item in value if participation(item) != code]
-        else:
-            kept = None
-        if kept:
-            resource[name] = kept
-        else:
-            del resource[name]
+    value = resource[name]
+    if inner and isinstance(value, dict):
+        kept: Json = {key: part for key, part in value.items() if key != inner}
+    elif code and isinstance(value, list):
+        kept = [item for item in value if participation(item) != code]
+    else:
+        kept = None
+    if kept:
+        resource[name] = kept
+    else:
+        del resource[name]
 
 
-def _reachable(chart: Mapping[str, Resource]) -> dict[str, Resource]:
-    reached = {url for url, resource in chart.items() if resource["resourceType"] in ROOTS}
+def _reachable(chart: Mapping[str, bytes]) -> dict[str, bytes]:
+    reached = {url for url, resource in chart.items() if _kind(resource) in ROOTS}
     waiting = list(reached)
     while waiting:
-        for target in references_in(chart[waiting.pop()]):
+        for target in map(orjson.loads, _REFERENCE.findall(chart[waiting.pop()])):
             if target in chart and target not in reached:
                 reached.add(target)
                 waiting.append(target)

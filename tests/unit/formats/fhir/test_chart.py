@@ -69,3 +69,31 @@ def test_the_fold_can_be_taken_in_steps() -> None:
         _fhir(movement("A03", {36: "03"})),
     ]
     assert orjson.loads(overlay([overlay(parts[:2]), parts[2]])) == orjson.loads(overlay(parts))
+
+
+def _bundle(*resources: Resource, spaced: bool = False) -> bytes:
+    entries = [{"fullUrl": f"urn:uuid:{each['id']}", "resource": each} for each in resources]
+    option = orjson.OPT_INDENT_2 if spaced else 0
+    return orjson.dumps({"resourceType": "Bundle", "type": "collection", "entry": entries}, option=option)
+
+
+def test_text_that_looks_like_a_reference_refers_to_nothing() -> None:
+    """What is no longer referred to leaves the chart; the JSON text is searched, so that text must not count."""
+    doctor: Resource = {"resourceType": "Practitioner", "id": "d"}
+    before: Resource = {"resourceType": "Encounter", "id": "e", "serviceProvider": {"reference": "urn:uuid:d"}}
+    after: Resource = {
+        "resourceType": "Encounter",
+        "id": "e",
+        "serviceProvider": {"display": '"reference":"urn:uuid:d"', "reference": "urn:uuid:gone"},
+    }
+    assert len(_of(overlay([_bundle(before, doctor), _bundle(before)]), "Practitioner")) == 1
+    assert _of(overlay([_bundle(before, doctor), _bundle(after)]), "Practitioner") == []
+
+
+def test_bundles_written_otherwise_are_read_all_the_same() -> None:
+    doctor: Resource = {"id": "d", "resourceType": "Practitioner"}
+    visit: Resource = {"id": "e", "status": "planned", "resourceType": "Encounter"}
+    visit |= {"participant": [{"individual": {"reference": "urn:uuid:d"}}]}
+    chart = overlay([_bundle(visit, doctor, spaced=True), _bundle({**visit, "status": "finished"}, spaced=True)])
+    assert [each["status"] for each in _of(chart, "Encounter")] == ["finished"]
+    assert len(_of(chart, "Practitioner")) == 1

@@ -34,6 +34,7 @@ from tocengine.delivery.networks import NetworkGuard
 from tocengine.delivery.worker import DeliveryWorker
 from tocengine.embedded import database
 from tocengine.embedded.server import SOCKET_PATH_LIMIT
+from tocengine.encounters.holdback import Window
 from tocengine.encounters.postgres import PostgresTracker
 from tocengine.errors import UnavailableError
 from tocengine.eventlog import Topic, open_consumer, open_event_log
@@ -88,6 +89,12 @@ def role_socket(config: Config, name: str) -> Path:
         return beside
     digest = hashlib.sha256(os.fsencode(config.engine.data_dir)).hexdigest()[:12]
     return Path("/tmp") / f"tocengine-run-{os.geteuid()}-{digest}" / f"{name}.sock"  # noqa: S108
+
+
+def window_of(config: Config) -> Window:
+    """How long early messages of each feed wait for their predecessor."""
+    by_feed = {name: timedelta(seconds=source.profile.holdback_s) for name, source in sources(config).items()}
+    return Window(by_feed={name: waits for name, waits in by_feed.items() if waits}, most=config.routing.held_events)
 
 
 def checkpoint_dir(config: Config) -> Path:
@@ -196,7 +203,7 @@ class Engine:
         worker = RouteWorker(
             consumer=await open_consumer(config.event_log, dsn, pool, ROUTED_TOPICS),
             pool=pool,
-            tracker=PostgresTracker(directory, self._work_items, records, self._audit),
+            tracker=PostgresTracker(directory, self._work_items, records, self._audit, window_of(config)),
             audit=self._audit,
             work_items=self._work_items,
             codes=PostgresLocalCodes(),

@@ -6,6 +6,7 @@ from tocengine import __version__
 from tocengine.commands import deliveries, inspect, messages, output, setup
 from tocengine.commands.audit import audit
 from tocengine.commands.demo import demo
+from tocengine.commands.encounters import encounter
 from tocengine.commands.run import run
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app.command()(messages.explain)
 app.command()(messages.send)
 app.command()(inspect.trace)
 app.command()(inspect.status)
+app.add_typer(encounter, name="encounter")
 app.add_typer(inspect.work_items, name="work-items")
 app.add_typer(inspect.quarantine, name="quarantine")
 app.add_typer(deliveries.dead_letters, name="dead-letters")

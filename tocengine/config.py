@@ -136,6 +136,7 @@ class RoutingSettings(Settings, frozen=True):
     """``[routing]``"""
 
     batch_records: Count = 200
+    held_events: Count = 10_000  # early messages that wait at once (profiles.NAME.holdback_s), at most
     directory_refresh_s: Amount = 1.0
 
 

@@ -189,7 +189,7 @@ def _check_profiles(config: Config) -> Iterator[Finding]:
         if profile.unsupported_types not in ("reject", "ignore"):
             text = f"profile {name!r}: unsupported_types is {profile.unsupported_types!r}"
             yield Finding((*place, "unsupported_types"), text, "reject or ignore")
-        for key in ("late_after_h", "holdback_s"):
+        for key in ("late_after_h", "holdback_s", "stale_open_days"):
             if getattr(profile, key) < 0:
                 yield Finding((*place, key), f"profile {name!r}: {key} is negative")
 

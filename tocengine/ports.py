@@ -15,7 +15,7 @@ from tocengine.model.directory import Recipient
 from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
 from tocengine.model.event import Event, EventRecord
 from tocengine.model.facts import Destination
-from tocengine.model.ids import FeedName, RecipientId
+from tocengine.model.ids import FeedName, MessageId, RecipientId
 from tocengine.model.message import Message, Problem, Quarantined, Receipt
 from tocengine.model.notice import Notice, Outcome
 from tocengine.model.work import WorkItem, WorkKind
@@ -71,6 +71,10 @@ class LogConsumer(Protocol):
 
     async def lag(self) -> Mapping[tuple[str, int], int]:
         """Records not yet committed, by (topic, partition)."""
+
+    async def idle(self) -> Sequence[Batch]:
+        """An empty batch of every partition that is ours and has no record left to apply. Committing it moves nothing
+        and proves that the partition is still ours. Raises UnavailableError."""
 
     async def close(self) -> None:
         """Gives the partitions back."""
@@ -140,9 +144,21 @@ class Tracker(Protocol):
     """Folds events into encounters, inside the caller's transaction."""
 
     async def track(
-        self, transaction: Transaction, events: Sequence[EventRecord], now: datetime
+        self, transaction: Transaction, events: Sequence[EventRecord], now: datetime, *, hold: bool = True
     ) -> Sequence[TrackedEncounter]:
-        """The encounters the events touched. Repeats are dropped. Raises EventDataError for a poisonous event."""
+        """The encounters the events touched. Repeats are dropped, early ones held back unless `hold` is False.
+
+        Raises EventDataError for a poisonous event.
+        """
+
+    async def window_ended(self, transaction: Transaction, now: datetime) -> bool:
+        """Whether anything is held back whose window has ended by `now`, on whatever partition."""
+
+    async def ended(self, transaction: Transaction, until: Mapping[int, datetime]) -> Sequence[EventRecord]:
+        """The events held back whose window has ended by `until`, by partition, for `track` to take again."""
+
+    async def forget(self, transaction: Transaction, events: Sequence[tuple[MessageId, int]]) -> None:
+        """Drops events (message id, part) that were held back and cannot be applied, as if never tracked."""
 
     async def store(
         self,

@@ -136,6 +136,7 @@ class Metrics:
         self.delivery_seconds = Histogram(
             "tocengine_delivery_seconds", "Message received to notice delivered", buckets=slow, registry=r
         )
+        self.held_events = Gauge("tocengine_held_events", "Early events that wait for a predecessor", registry=r)
         self.endpoints_paused = Gauge("tocengine_endpoints_paused", "Endpoints paused or disabled", registry=r)
         self.work_items_open = Gauge("tocengine_work_items_open", "Open work items", ["kind"], registry=r)
         self.audit_unsealed = Gauge("tocengine_audit_unsealed_records", "Audit rows not yet sealed", registry=r)

@@ -97,11 +97,20 @@ class Allergic:
         self.inner, self.control_id = inner, control_id
 
     async def track(
-        self, transaction: Transaction, events: Sequence[EventRecord], now: datetime
+        self, transaction: Transaction, events: Sequence[EventRecord], now: datetime, *, hold: bool = True
     ) -> Sequence[TrackedEncounter]:
         if any(record.summary.control_id == self.control_id for record in events):
             raise KeyError(self.control_id)
-        return await self.inner.track(transaction, events, now)
+        return await self.inner.track(transaction, events, now, hold=hold)
+
+    async def window_ended(self, transaction: Transaction, now: datetime) -> bool:
+        return await self.inner.window_ended(transaction, now)
+
+    async def ended(self, transaction: Transaction, until: Mapping[int, datetime]) -> Sequence[EventRecord]:
+        return await self.inner.ended(transaction, until)
+
+    async def forget(self, transaction: Transaction, events: Sequence[tuple[MessageId, int]]) -> None:
+        await self.inner.forget(transaction, events)
 
     async def store(
         self, transaction: Transaction, snapshots: Sequence[Snapshot], transitions: Sequence[Transition]

@@ -200,7 +200,7 @@ def _movement(
         state=state,
         effective=effective,
         recorded=event.recorded,
-        received_at=event.received_at,
+        received_at=event.known_since,
         message_id=event.message_id,
         anchor=anchor,
         kind=kind,

@@ -3,13 +3,15 @@
 The number of statements does not depend on the size of the batch. `postgres_rows` has the rows and their locks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
 import msgspec
 
+from tocengine.encounters.holdback import HeldBack, Window
 from tocengine.encounters.identity import Register, encounter_id_of
+from tocengine.encounters.postgres_held import count_waiting, read_ended, read_waiting, store_waiting, take_out
 from tocengine.encounters.postgres_rows import (
     SQL,
     checked,
@@ -25,7 +27,7 @@ from tocengine.encounters.postgres_rows import (
     store_transitions,
     write_batch,
 )
-from tocengine.encounters.tracker import Batch, refolding, snapshot_of
+from tocengine.encounters.tracker import Batch, refolding
 from tocengine.errors import EventDataError
 from tocengine.formats.fhir.chart import overlay
 from tocengine.formats.packing import pack, unpack
@@ -77,41 +79,50 @@ class PostgresTracker:
         work_items: WorkItems,
         records: TransitionRecords,
         audit: AuditTrail | None = None,
+        window: Window | None = None,
     ) -> None:
+        self._window = window or Window()
         self._resolver, self._work_items, self._records, self._audit = resolver, work_items, records, audit
         self._charts: dict[SnapshotId, bytes] = {}  # of the batch under way: charts of a single event, as they came
 
     async def track(
-        self, transaction: Transaction, events: Sequence[EventRecord], now: datetime
+        self, transaction: Transaction, events: Sequence[EventRecord], now: datetime, *, hold: bool = True
     ) -> Sequence[TrackedEncounter]:
         """The encounters `events` touched, in the order of their ids. Repeats are dropped and audited.
+
+        What is obviously early is held back, and what was held back before is applied once its window has ended or
+        what it presupposes has come; with `hold` False neither happens, so that each event answers for itself. An event
+        with `released_at` was held back (`ended`) and is applied now.
 
         Raises EventDataError where an event's own data makes it impossible to track; the transaction is then of no
         use. What asyncpg raises for an outage passes through.
         """
         self._charts.clear()
         try:
-            return await self._track(transaction, events, now)
+            return await self._track(transaction, events, now, hold)
         except DATA_ERRORS as error:
             raise EventDataError(problem("data_rejected", type(error).__name__)) from error
 
     async def _track(
-        self, transaction: Transaction, events: Sequence[EventRecord], now: datetime
+        self, transaction: Transaction, events: Sequence[EventRecord], now: datetime, hold: bool
     ) -> Sequence[TrackedEncounter]:
         records = [checked(record) for record in events]
-        fresh, repeats = await mark_fresh(transaction, records)
-        handled = [record for record in fresh if record.summary.handled]
-        batch = await self._load(transaction, handled, now)
+        freed = await take_out(transaction, [record for record in records if record.summary.released_at])
+        arrived = [record for record in records if not record.summary.released_at]
+        fresh, repeats = await mark_fresh(transaction, arrived) if arrived else ([], [])
+        handled = [*freed, *(record for record in fresh if record.summary.handled)]
+        batch = await self._load(transaction, handled, now, hold)
         for record in handled:
             batch.add(record)
         await write_batch(transaction, batch, now)
+        await self._write_held(transaction, batch)
         tracked = batch.tracked()
         self._remember(batch, tracked)
         await self._publish_inside(transaction, batch)
         if batch.work_items:
             await self._work_items.open(transaction, batch.work_items)
         if self._audit is not None:
-            await self._audit.record(transaction, _audited(batch, fresh, repeats, now))
+            await self._audit.record(transaction, _audited(batch, [*freed, *fresh], repeats, now))
         return tracked
 
     async def store(
@@ -139,22 +150,45 @@ class PostgresTracker:
         ]
         await store_transitions(transaction, transitions, published)
 
+    # --- hold-back
+
+    async def window_ended(self, transaction: Transaction, now: datetime) -> bool:
+        """Whether anything is held back whose window has ended by `now`, on whatever partition."""
+        return bool(await transaction.fetchval(SQL["window_ended"], now))
+
+    async def ended(self, transaction: Transaction, until: Mapping[int, datetime]) -> Sequence[EventRecord]:
+        """The events held back whose window has ended by `until`, by partition, as `track` takes them, in order."""
+        return await read_ended(transaction, until)
+
+    async def forget(self, transaction: Transaction, events: Sequence[tuple[MessageId, int]]) -> None:
+        """Events (message id, part) that were held back are set aside: as if they had never been tracked."""
+        await transaction.execute(SQL["forget_held"], [event[0] for event in events], [event[1] for event in events])
+
+    async def _write_held(self, transaction: Transaction, batch: Batch) -> None:
+        await store_waiting(transaction, batch.held.waiting)
+        if batch.held.gone:
+            await take_out(transaction, [each.record for each in batch.held.gone])
+
     # --- loading
 
-    async def _load(self, transaction: Transaction, records: Sequence[EventRecord], now: datetime) -> Batch:
-        events = [record.summary for record in records]
+    async def _load(self, transaction: Transaction, records: Sequence[EventRecord], now: datetime, hold: bool) -> Batch:
+        window = self._window if hold else Window()
+        waiting = await read_waiting(transaction, records) if window.by_feed else []
+        events = [*(each.record.summary for each in waiting), *(record.summary for record in records)]
         homes = await former_homes(transaction, events)
         register = Register(await lock_patients(transaction, events, now))
         rows = await lock_encounters(transaction, events, register, homes, now)
         strangers = {row.patient_id for row in rows.values() if not register.keys(row.patient_id)}
         if strangers:  # a visit that belongs to a patient other than its message names
             register = Register([*register.patients(), *await read_families(transaction, strangers)])
-        late, stated = refolding(rows, events, register)
+        late, stated, some_may_wait = refolding(rows, events, register, window)
         late |= homes.keys() & rows.keys()
+        late |= {each.encounter_id for each in waiting}
+        room = window.most - await count_waiting(transaction) if some_may_wait else 0
         if late:
             await read_history(transaction, rows, late)
         statements = await read_statements(transaction, register, stated)
-        batch = Batch(rows, register, statements, self._resolver, now)
+        batch = Batch(rows, register, statements, self._resolver, now, HeldBack(window, waiting, room))
         await leave_homes(transaction, batch, events, homes)
         return batch
 
@@ -192,7 +226,7 @@ class PostgresTracker:
                 transitions.append(transition)
                 fhir = bytes(content[row.encounter_id, transition.message_id])
                 published.append(
-                    self._records.transition(transition, snapshot_of(row, batch.register.keys(row.patient_id)[0]), fhir)
+                    self._records.transition(transition, row.snapshot(batch.register.keys(row.patient_id)[0]), fhir)
                 )
         await store_transitions(transaction, transitions, published)
 
@@ -207,10 +241,21 @@ def _audited(
                 f"{transition.status} {transition.kind}"
             )
     audited = []
-    for record in fresh:
+    waits = {(each.record.summary.message_id, each.record.summary.part): each for each in batch.held.waiting}
+    released = {(r.summary.message_id, r.summary.part): r for r in batch.held.released}
+    stored_before = [each.record for each in batch.held.gone]
+    for record in (*stored_before, *fresh):
         event = record.summary
+        identity = (event.message_id, event.part)
         encounter_id = encounter_id_of(event.visit) if event.visit and event.handled else None
         detail: dict[str, object] = {"feed": event.feed, "trigger": event.trigger, "answered": event.answered}
+        if identity in waits:
+            detail["release_at"] = waits[identity].release_at.isoformat()
+            audited.append(_audit(AuditAction.MESSAGE_HELD, event, now, detail, encounter_id))
+            continue
+        applied_at = released[identity].summary.released_at if identity in released else event.released_at
+        if applied_at is not None:
+            detail["held_until"] = applied_at.isoformat()
         if not event.handled:
             detail["handled"] = False
         if encounter_id and (kinds := said.get((encounter_id, event.message_id))):

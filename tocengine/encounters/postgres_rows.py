@@ -58,7 +58,7 @@ def checked(record: EventRecord) -> EventRecord:
     if event.handled and event.visit is not None and event.patient is None:
         raise EventDataError(problem("patient_missing", "An event about a visit names no patient", "patient"))
     settled_event = settled(event)
-    return record if settled_event is event else EventRecord(settled_event, record.fhir)
+    return record if settled_event is event else msgspec.structs.replace(record, summary=settled_event)
 
 
 async def mark_fresh(

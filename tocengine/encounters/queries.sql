@@ -120,3 +120,84 @@ with filled as (
     returning 1
 )
 select pg_notify('outbox', '') from (select from filled limit 1) as any_of_them
+
+-- name: read_waiting
+-- Held back: on partitions ($1) whose time has come ($2), of these encounters, or now read again as another revision.
+select h.partition, h.encounter_id, h.release_at, h.summary, h.fhir from held_event h
+where exists (select from unnest($1::int[], $2::timestamptz[]) as p (partition, until)
+              where p.partition = h.partition and h.release_at <= p.until)
+   or h.encounter_id = any($3::uuid[]) or h.message_id = any($4::uuid[])
+
+-- name: count_waiting
+select count(*) from held_event
+
+-- name: window_ended
+select exists (select from held_event where release_at <= $1)
+
+-- name: read_ended
+select h.partition, h.encounter_id, h.release_at, h.summary, h.fhir from held_event h
+join unnest($1::int[], $2::timestamptz[]) as p (partition, until) on p.partition = h.partition and h.release_at <= p.until
+
+-- name: forget_held
+with gone as (
+    delete from held_event h using unnest($1::uuid[], $2::smallint[]) as g (message_id, part)
+    where h.message_id = g.message_id and h.part = g.part
+    returning h.message_id, h.part
+)
+delete from message_seen s using gone where s.message_id = gone.message_id and s.part = gone.part and s.revision = 0
+
+-- name: store_waiting
+with kept as (
+    insert into held_event (message_id, part, partition, encounter_id, release_at, summary, fhir)
+    select h.* from unnest($1::uuid[], $2::smallint[], $3::int[], $4::uuid[], $5::timestamptz[], $6::bytea[], $7::bytea[])
+        as h
+    returning message_id, part
+)
+update message_seen s set disposition = 'HELD' from kept where s.message_id = kept.message_id and s.part = kept.part
+
+-- name: take_out
+with gone as (
+    delete from held_event h using unnest($1::uuid[], $2::smallint[]) as g (message_id, part)
+    where h.message_id = g.message_id and h.part = g.part
+    returning h.message_id, h.part
+), applied as (
+    update message_seen s set disposition = 'TRACKED' from gone
+    where s.message_id = gone.message_id and s.part = gone.part and s.disposition = 'HELD'
+)
+select message_id, part from gone
+
+-- name: encounters_by_visit
+-- With the surviving record of the patient; domain '' is any.
+select e.*, p.domain as patient_domain, p.value as patient_value
+from encounter e join patient p on p.patient_id = e.patient_id
+where e.visit_number = $1 and ($2 = '' or e.domain = $2) order by e.domain
+
+-- name: encounter_events
+-- In the order in which they became known, with what was said of the person.
+select learned_at, summary from encounter_event where encounter_id = $1
+union all
+select s.learned_at, s.summary from encounter n
+join patient p on p.patient_id = n.patient_id or p.survivor_id = n.patient_id
+join patient_event s on s.patient_id = p.patient_id
+where n.encounter_id = $1
+order by learned_at
+
+-- name: encounter_held
+select held_at, release_at, summary from held_event where encounter_id = $1
+
+-- name: encounter_transitions
+-- In the order in which they were said; the log is written in the batch that made them.
+select t.kind, t.status, t.effective, t.supersedes, t.message_id,
+       coalesce((select max(learned_at) from encounter_event v
+                 where v.encounter_id = t.encounter_id and v.message_id = t.message_id), t.created_at) as stored_at
+from transition t where t.encounter_id = $1 order by t.created_at, t.transition_id
+
+-- name: encounter_decisions
+select d.recipient_id, d.fact_kind, d.occurrence, d.basis, d.reason, d.status, d.notice_id, d.message_id,
+       greatest(d.decided_at, (select max(learned_at) from encounter_event v
+                               where v.encounter_id = d.encounter_id and v.message_id = d.message_id)) as decided_at
+from decision d where d.encounter_id = $1 order by d.decision_id
+
+-- name: encounter_notices
+select notice_id, recipient_id, state, reason, ended_at from notice
+where encounter_id = $1 and ended_at is not null order by sequence

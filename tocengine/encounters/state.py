@@ -33,7 +33,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: EncounterState
     effective: Timestamp
     recorded: Timestamp
-    received_at: datetime
+    received_at: datetime  # when it came to count: on receipt, or when it was no longer held back
     message_id: MessageId
     anchor: Timestamp | None = None
     kind: TransitionKind | None = None

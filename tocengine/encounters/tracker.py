@@ -11,10 +11,12 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET
 
-from tocengine.encounters.facts import Resolver, phases
+from tocengine.encounters.facts import Resolver
 from tocengine.encounters.fold import diff, fold, in_order, step
+from tocengine.encounters.holdback import Arrivals, HeldBack, Window, partition_of
 from tocengine.encounters.identity import Merged, Register, encounter_id_of, patient_id_of
 from tocengine.encounters.machine import SILENT, WATCHED_AFTER_CLOSE
+from tocengine.encounters.snapshots import inside_kind, inside_transition, snapshot_of
 from tocengine.encounters.state import EncounterBody, Folded
 from tocengine.encounters.steps import link_of
 from tocengine.model.encounter import (
@@ -24,12 +26,10 @@ from tocengine.model.encounter import (
     TrackedEncounter,
     Transition,
     TransitionKind,
-    TransitionStatus,
 )
 from tocengine.model.event import Event, EventRecord, Processing
-from tocengine.model.facts import EncounterFacts, PatientClass
 from tocengine.model.identity import PatientKey, VisitKey
-from tocengine.model.ids import EncounterId, MessageId, PatientId, SnapshotId, TransitionId, derive
+from tocengine.model.ids import EncounterId, MessageId, PatientId
 from tocengine.model.work import WorkItem, WorkKind
 
 EventId = tuple[UUID, int]
@@ -41,11 +41,6 @@ FOR_A_PERSON = {
     "patient_contradicts_visit": "A message of this visit names another patient; its patient data was not used.",
 }
 """Flags that only a person can settle, each with the sentence of its work item."""
-CLASS_BY_STATE = {
-    EncounterState.ED: PatientClass.EMERGENCY,
-    EncounterState.OBSERVATION: PatientClass.OBSERVATION,
-    EncounterState.INPATIENT: PatientClass.INPATIENT,
-}
 
 
 class Row(msgspec.Struct, kw_only=True):
@@ -69,6 +64,11 @@ class Row(msgspec.Struct, kw_only=True):
     def folded(self) -> Folded:
         """The state as it is now."""
         return self.body.folded
+
+    def snapshot(self, patient: PatientKey) -> Snapshot:
+        """What a notice renders of it as it is now; `patient` is the surviving key."""
+        assert self.event is not None
+        return snapshot_of(self.encounter_id, self.visit, self.folded, self.event, patient)
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -94,13 +94,17 @@ def is_statement(event: Event) -> bool:
 
 
 def refolding(
-    rows: Mapping[EncounterId, Row], events: Iterable[Event], register: Register
-) -> tuple[set[EncounterId], set[PatientId]]:
-    """The encounters whose history is needed before `events` can be applied, and the patients whose statements are.
+    rows: Mapping[EncounterId, Row], events: Iterable[Event], register: Register, window: Window
+) -> tuple[set[EncounterId], set[PatientId], bool]:
+    """The encounters whose history is needed before `events` can be applied, the patients whose statements are, and
+    whether an event may be held back.
 
-    Needed for what comes late, replaces an earlier revision, follows a merge, or begins after statements were made.
+    Needed for what comes late, replaces an earlier revision, follows a merge, begins after statements were made, or
+    may be held back and applied after what comes later.
     """
     late: set[EncounterId] = set()
+    some_may_wait = False
+    arrivals = Arrivals()
     merged: set[PatientId] = set()
     stated: set[PatientId] = set()
     ahead: dict[EncounterId, Folded] = {}  # as far as order is concerned, after the events before
@@ -115,7 +119,9 @@ def refolding(
             touched = [encounter_id_of(visit) for visit in visits_of(event)]
         for encounter_id in touched:
             folded = ahead.get(encounter_id) or rows[encounter_id].folded
-            if event.revision or not in_order(folded, event):
+            waits = window.of(event) and arrivals.may_wait(encounter_id, rows[encounter_id].folded, event)
+            some_may_wait = some_may_wait or bool(waits)
+            if event.revision or event.released_at or waits or not in_order(folded, event):
                 late.add(encounter_id)
             elif encounter_id not in late:  # one that folds anew does so once for all
                 ahead[encounter_id] = Folded(
@@ -128,7 +134,7 @@ def refolding(
         if new_to_statements or row.patient_id in merged:
             late.add(row.encounter_id)
     patients = {rows[encounter_id].patient_id for encounter_id in late} | merged
-    return late, {root for root in patients if register.statements(root)}
+    return late, {root for root in patients if register.statements(root)}, some_may_wait
 
 
 def _rehearses(folded: Folded, event: Event) -> bool:
@@ -145,8 +151,10 @@ class Batch:
         statements: Mapping[PatientId, Sequence[Event]],
         resolver: Resolver,
         now: datetime,
+        held: HeldBack | None = None,
     ) -> None:
         self.rows, self.register, self.resolver, self.now = rows, register, resolver, now
+        self.held = held or HeldBack(Window())
         self.statements = {root: list(events) for root, events in statements.items()}  # by surviving patient
         self.stored: list[Stored] = []
         self.stated: list[tuple[PatientId, EventRecord]] = []
@@ -154,7 +162,31 @@ class Batch:
         self.merged: list[tuple[Event, PatientId, PatientId]] = []  # done, from and to
 
     def add(self, record: EventRecord) -> None:
-        """Applies the next event of the log. Its rows were loaded; `record` is no repeat."""
+        """Takes the next event of the log. Its rows were loaded; `record` is no repeat. First comes what was held
+        back until now, last what waited for this event."""
+        event, held = record.summary, self.held
+        if held.waiting:
+            if event.revision:
+                held.forget(event)
+            while ended := held.next_ended(partition_of(record), event.received_at):
+                self._apply_and_follow(ended)
+        row = self._row_of(event)
+        if row is not None and held.takes(row.folded, record, row.encounter_id):
+            return
+        self._apply_and_follow(record)
+
+    def _apply_and_follow(self, record: EventRecord) -> None:
+        """Applies `record` and whatever waited for it."""
+        self._apply(record)
+        event = record.summary
+        row = self._row_of(event) if self.held.waiting else None
+        while row and (ready := self.held.next_ready(row.encounter_id, row.folded, event.known_since)):
+            self._apply(ready)
+
+    def _row_of(self, event: Event) -> Row | None:
+        return None if event.visit is None else self.rows.get(encounter_id_of(event.visit))
+
+    def _apply(self, record: EventRecord) -> None:
         event = record.summary
         if is_statement(event):
             self._state(record)
@@ -204,9 +236,9 @@ class Batch:
         row.body = changed.body
         row.transitions.extend(changed.transitions)
         row.cancelled.extend(changed.cancelled)
-        kind = _inside(before, folded, event)
+        kind = inside_kind(before, folded, event)
         if kind is not None:
-            row.inside.append(_inside_transition(row, kind, event))
+            row.inside.append(inside_transition(row.encounter_id, kind, event))
         for flag in set(folded.flags).difference(before.flags) & FOR_A_PERSON.keys():
             self._work(WorkKind.ENCOUNTER_FLAGGED, f"{row.encounter_id}|{flag}", FOR_A_PERSON[flag], event, row)
 
@@ -267,7 +299,7 @@ class Batch:
     def _tracked(self, row: Row) -> TrackedEncounter:
         folded = row.folded
         keys = self.register.keys(row.patient_id)
-        snapshot = snapshot_of(row, keys[0])
+        snapshot = row.snapshot(keys[0])
         replaced = msgspec.structs.replace
         return TrackedEncounter(
             encounter_id=row.encounter_id,
@@ -286,89 +318,9 @@ class Batch:
         )
 
 
-def snapshot_of(row: Row, patient: PatientKey) -> Snapshot:
-    """What a notice renders of `row` as it is now; `patient` is the surviving key."""
-    folded, event = row.folded, row.event
-    assert event is not None
-    return Snapshot(
-        snapshot_id=_snapshot_id(row.encounter_id, event),
-        encounter_id=row.encounter_id,
-        feed=folded.feed or event.feed,
-        facility=folded.facility or event.facility,
-        state=folded.state,
-        patient_key=patient,
-        visit=row.visit,
-        patient=folded.patient,
-        encounter=_rendered(folded),
-        content_type=event.content_type,
-        trigger=event.trigger,
-        control_id=event.control_id,
-        message_id=event.message_id,
-        received_at=event.received_at,
-        phases=tuple((name, movement.effective) for name, movement in phases(folded)),
-        flags=folded.flags,
-    )
-
-
-def _snapshot_id(encounter_id: EncounterId, event: Event) -> SnapshotId:
-    """Derived from the batch's last event about the encounter, so that a replay makes it again."""
-    part = f"{event.part}.{event.revision}"
-    return SnapshotId(derive("snapshot", encounter_id.bytes, event.message_id.bytes, part))
-
-
-def _rendered(folded: Folded) -> EncounterFacts:
-    """The visit as it stands: its class follows from its state, and what is only planned is not shown as done."""
-    said = folded.encounter
-    changes: dict[str, object] = {}
-    discharged = folded.state is EncounterState.DISCHARGED
-    stated_class = CLASS_BY_STATE.get(folded.underlying)
-    if stated_class is not None and not (discharged and said.patient_class in CLASS_BY_STATE.values()):
-        changes["patient_class"] = stated_class
-    if not said.admitted and folded.movements and not folded.movements[0].implied:
-        changes["admitted"] = folded.movements[0].effective
-    if discharged:
-        if not said.discharged and folded.top is not None:
-            changes["discharged"] = folded.top.effective
-    else:
-        changes["discharged"] = UNSET
-        if folded.expired is None and folded.expected is None:
-            changes.update(disposition=UNSET, destination=UNSET)
-    return msgspec.structs.replace(said, **changes)
-
-
 def _without_person(event: Event) -> Event:
     return msgspec.structs.replace(event, patient_facts=UNSET, flags=(*event.flags, "patient_contradicts_visit"))
 
 
 def _still_watched(folded: Folded, event: Event) -> bool:
     return folded.closed_at is None or event.recorded.at - folded.closed_at <= WATCHED_AFTER_CLOSE
-
-
-def _inside(before: Folded, after: Folded, event: Event) -> TransitionKind | None:
-    """What happened that is published and told to nobody: a bed move, a leave of absence."""
-    on_leave = EncounterState.ON_LEAVE
-    if after.state is on_leave and before.state is not on_leave:
-        return TransitionKind.LEAVE_START
-    if before.state is on_leave and after.state not in (on_leave, EncounterState.DISCHARGED):
-        return TransitionKind.LEAVE_END
-    if event.trigger in ("A02", "A12", "A17") and after.location != before.location:
-        return TransitionKind.LOCATION_CHANGE
-    return None
-
-
-def _inside_transition(row: Row, kind: TransitionKind, event: Event) -> Transition:
-    part = f"{event.part}.{event.revision}.{kind}"
-    return Transition(
-        transition_id=TransitionId(derive("transition", row.encounter_id.bytes, event.message_id.bytes, part)),
-        encounter_id=row.encounter_id,
-        kind=kind,
-        status=TransitionStatus.NEW,
-        fact_kind=kind,
-        occurrence=1,
-        watched=b"",
-        snapshot_id=None,
-        message_id=event.message_id,
-        effective=event.effective or event.recorded,
-        recorded=event.recorded,
-        received_at=event.received_at,
-    )

@@ -19,7 +19,7 @@ from tocengine.config import KafkaSettings
 from tocengine.errors import LogGapError, PositionLostError, UnavailableError
 from tocengine.eventlog.kafka_client import KAFKA_ERRORS, connection_options, stop_consumer
 from tocengine.eventlog.kafka_topics import FETCH_BYTES, topic_name
-from tocengine.eventlog.positions import Partition, Position, PositionStore
+from tocengine.eventlog.positions import Partition, Position, PositionStore, empty_batch
 from tocengine.eventlog.topics import Topic
 from tocengine.ports import Batch, LogRecord, Transaction
 from tocengine.postgres import CONNECTION_ERRORS, Pool
@@ -120,6 +120,12 @@ class KafkaLogConsumer:
             applied = stored[partition].next_offset if partition in stored else firsts[tp]
             lags[partition] = max(0, ends[tp] - applied)
         return lags
+
+    async def idle(self) -> Sequence[Batch]:
+        """An empty batch of every partition that is ours and read to its end. Raises UnavailableError."""
+        taken = {self._partition(tp): position for tp, position in self._taken.items()}
+        lags = await self.lag() if taken else {}
+        return [empty_batch(*each, position) for each, position in taken.items() if not lags.get(each, 1)]
 
     async def close(self) -> None:
         """Gives the partitions back."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from tocengine.errors import PositionLostError, UnavailableError
-from tocengine.eventlog.positions import Partition, Position
+from tocengine.eventlog.positions import Partition, Position, empty_batch
 from tocengine.eventlog.topics import record_bytes
 from tocengine.ports import Batch, LogRecord, Transaction
 
@@ -128,6 +128,11 @@ class MemoryLogConsumer:
             partition: len(self._log.records.get(partition, ())) - self._log.positions.get(partition, start).next_offset
             for partition in self._partitions
         }
+
+    async def idle(self) -> Sequence[Batch]:
+        """An empty batch of every partition that is ours and read to its end."""
+        lags = await self.lag()
+        return [empty_batch(*each, position) for each, position in self._taken.items() if not lags[each]]
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -26,6 +26,18 @@ class Position(msgspec.Struct, frozen=True):
     epoch: int
 
 
+def empty_batch(topic: str, partition: int, position: Position) -> Batch:
+    """A batch without records: committing it proves that the partition stands at `position` and is still ours."""
+    return Batch(
+        topic=topic,
+        partition=partition,
+        first_offset=position.next_offset,
+        next_offset=position.next_offset,
+        epoch=position.epoch,
+        records=(),
+    )
+
+
 class Fetcher(Protocol):
     """What a pool and a connection have in common."""
 

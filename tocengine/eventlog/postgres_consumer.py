@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from tocengine.errors import LogGapError, PositionLostError, UnavailableError
-from tocengine.eventlog.positions import Position, PositionStore
+from tocengine.eventlog.positions import Position, PositionStore, empty_batch
 from tocengine.eventlog.postgres_session import (
     LOG_CHANNEL,
     LockClass,
@@ -108,6 +108,16 @@ class PostgresLogConsumer:
             applied = stored[partition].next_offset if partition in stored else 0
             lags[partition] = row["next_position"] - applied
         return lags
+
+    async def idle(self) -> Sequence[Batch]:
+        """An empty batch of every topic that is ours and read to its end. Raises UnavailableError."""
+        taken = dict(self._taken)
+        lags = await self.lag() if taken else {}
+        return [
+            empty_batch(topic, _PARTITION, position)
+            for topic, position in taken.items()
+            if not lags.get((str(topic), _PARTITION), 1)
+        ]
 
     async def close(self) -> None:
         """Gives the topics back."""

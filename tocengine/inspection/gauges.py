@@ -25,11 +25,13 @@ class Gauges:
         return False
 
     async def refresh(self) -> None:
-        """Open notices by state, endpoints that are stopped."""
+        """Open notices by state, endpoints that are stopped, events held back."""
         with suppress(UnavailableError), unavailable_errors():
             async with asyncio.timeout(2):  # a supervisor waits 3 s for the page
                 found = {row["state"]: row["count"] for row in await self._pool.fetch(QUERIES["gauge_notices"])}
                 stopped = await self._pool.fetchval(QUERIES["gauge_endpoints"])
+                held = await self._pool.fetchval(QUERIES["gauge_held"])
             for state in OPEN_STATES:
                 self._metrics.notices.labels(state).set(found.get(state, 0))
             self._metrics.endpoints_paused.set(stopped)
+            self._metrics.held_events.set(held)

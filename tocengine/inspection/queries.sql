@@ -75,3 +75,6 @@ select state, count(*) as count from notice where ended_at is null group by stat
 
 -- name: gauge_endpoints
 select count(*) from endpoint_state where state <> 'ACTIVE';
+
+-- name: gauge_held
+select count(*) from held_event;

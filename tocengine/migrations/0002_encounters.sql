@@ -10,7 +10,7 @@ create table message_seen (
     trigger      text        not null,
     answered     text        not null,
     received_at  timestamptz not null,
-    disposition  text        not null,  -- TRACKED | NOT_HANDLED | QUARANTINED | SET_ASIDE
+    disposition  text        not null,  -- TRACKED | HELD | NOT_HANDLED | QUARANTINED | SET_ASIDE
     encounter_id uuid,
     patient_id   uuid,
     tracked_at   timestamptz not null default clock_timestamp(),
@@ -82,6 +82,20 @@ create table encounter_event (
     learned_at   timestamptz not null default clock_timestamp(),
     primary key (encounter_id, message_id, part)
 );
+
+create table held_event (  -- obviously early: waits for what it presupposes, or for the end of its window
+    message_id   uuid        not null,
+    part         smallint    not null,
+    partition    int         not null,  -- of the event log: its owner releases it
+    encounter_id uuid        not null,
+    release_at   timestamptz not null,
+    summary      bytea       not null,  -- model.event.Event
+    fhir         bytea       not null,
+    held_at      timestamptz not null default clock_timestamp(),
+    primary key (message_id, part)
+);
+create index held_event_by_time on held_event (partition, release_at);
+create index held_event_by_encounter on held_event (encounter_id);
 
 create table patient_event (  -- what was said of a person without naming a visit (A28, A31, A40)
     patient_id   uuid        not null,  -- of the key as it was sent, whatever it was merged into

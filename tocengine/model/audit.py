@@ -12,6 +12,7 @@ class AuditAction(StrEnum):
     """What can be recorded."""
 
     MESSAGE_TRACKED = "MESSAGE_TRACKED"  # received, answered, normalized, folded; transitions named in detail
+    MESSAGE_HELD = "MESSAGE_HELD"  # obviously early: it waits, stored, and is tracked later
     MESSAGE_REPEATED = "MESSAGE_REPEATED"
     MESSAGE_QUARANTINED = "MESSAGE_QUARANTINED"
     NOTICES_DECIDED = "NOTICES_DECIDED"  # every send and non-send of one encounter in one batch

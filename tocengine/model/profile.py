@@ -58,7 +58,8 @@ class SourceProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     trust_evn2: bool = True
     a23_is_cancel_visit: bool = False
     late_after_h: int = 24
-    holdback_s: int = 0
+    holdback_s: int = 30
+    stale_open_days: int = 30  # 0: never asked about
     ack_policy: str = "accept_and_quarantine"  # or "strict"
     unsupported_types: str = "reject"  # or "ignore": stored and answered AA
     test_patient_patterns: tuple[str, ...] = ("ZZTEST",)

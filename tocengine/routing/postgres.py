@@ -224,6 +224,7 @@ class SetAside(msgspec.Struct, frozen=True, kw_only=True):
     part: int = 0
     revision: int = 0
     day: str = ""  # YYYY-MM-DD; "" is the day of receipt
+    held_back: bool = False  # an event that waits in `held_event`
 
 
 async def store_set_aside(transaction: Transaction, rows: Sequence[SetAside]) -> frozenset[UUID]:

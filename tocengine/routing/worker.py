@@ -17,12 +17,8 @@ import structlog
 
 from tocengine.config import RoutingSettings
 from tocengine.errors import EventDataError, PositionLostError, UnavailableError
-from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
-from tocengine.model.event import EventRecord
-from tocengine.model.ids import MessageId, derive
-from tocengine.model.message import Problem, Quarantined
-from tocengine.model.work import WorkItem, WorkKind, quarantine_subject
+from tocengine.model.event import EventRecord, LoggedEvent
 from tocengine.ports import (
     NOTICES_DUE,
     AuditTrail,
@@ -39,14 +35,15 @@ from tocengine.ports import (
 from tocengine.postgres import SERIALIZATION, Pool, is_unavailable
 from tocengine.routing.batch import Rulings, decide_batch
 from tocengine.routing.policy import RoutePolicy
-from tocengine.routing.postgres import (
-    UNREAD,
-    LiveDirectory,
-    SetAside,
-    notify,
-    storable,
-    store_rulings,
-    store_set_aside,
+from tocengine.routing.postgres import LiveDirectory, SetAside, notify, store_rulings, store_set_aside
+from tocengine.routing.set_aside import (
+    audit_record,
+    of_event,
+    of_quarantined,
+    place_of,
+    problem_of,
+    undecodable,
+    work_item,
 )
 from tocengine.routing.settling import settle
 from tocengine.telemetry import Metrics
@@ -54,6 +51,8 @@ from tocengine.telemetry import Metrics
 EVENTS_TOPIC = "toc.events.v1"
 POLL_S = 0.5
 LAG_S = 5.0
+RELEASE_S = 0.5
+"""How often is looked for events held back whose window has ended while nothing is received."""
 BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 Item: TypeAlias = EventRecord | SetAside
@@ -98,7 +97,7 @@ class RouteWorker:
         self._audit, self._work_items, self._reader, self._codes = audit, work_items, reader, codes
         self._directory, self._policy, self._settings = directory, policy, settings
         self._metrics, self._clock = metrics, clock
-        self._lag_at = 0.0
+        self._lag_at = self._released_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; what is under way is finished. Outages are waited out, never raised."""
@@ -124,7 +123,7 @@ class RouteWorker:
             await self._consumer.close()
 
     async def step(self, timeout_s: float) -> int:
-        """Polls once and applies what came; returns how many records that were.
+        """Polls once and applies what came, and what was held back long enough; returns how many records came.
 
         Raises UnavailableError or what asyncpg raises for an outage, and PositionLostError; nothing is applied then.
         """
@@ -134,6 +133,7 @@ class RouteWorker:
             started = time.perf_counter()
             await self._apply(batches)
             self._metrics.routing_batch_seconds.observe(time.perf_counter() - started)
+        await self._release_held()
         await self._measure_lag()
         return sum(len(batch.records) for batch in batches)
 
@@ -149,25 +149,65 @@ class RouteWorker:
             for (topic, partition), records in (await self._consumer.lag()).items():
                 self._metrics.routing_lag.labels(topic, str(partition)).set(records)
 
+    async def _release_held(self) -> None:
+        """Applies what was held back and whose window has ended by the wall clock, on partitions that are idle: on
+        the others the times of receipt decide (domain 2.2)."""
+        now = self._clock()
+        if time.monotonic() - self._released_at < RELEASE_S:
+            return
+        self._released_at = time.monotonic()
+        async with self._pool.acquire() as connection:
+            if not await self._tracker.window_ended(connection, now):
+                return
+        idle = [batch for batch in await self._consumer.idle() if batch.topic == EVENTS_TOPIC]
+        async with self._pool.acquire() as connection:
+            held = await self._tracker.ended(connection, {batch.partition: now for batch in idle})
+        if held:
+            await self._apply(idle, held)
+
     # --- one batch
 
-    async def _apply(self, batches: Sequence[Batch]) -> None:
-        """The batch in one transaction; records that make it fail are found, set aside, and the rest applied."""
-        items = [self._read(record) for batch in batches for record in batch.records]
+    async def _apply(self, batches: Sequence[Batch], held: Sequence[EventRecord] = ()) -> None:
+        """The batch in one transaction; records that make it fail are found, set aside, and the rest applied.
+
+        Once something failed, nothing of the batch is held back and what comes out of hold-back are items like any
+        other, so that none answers for another.
+        """
+        items: list[Item] = [
+            *held,
+            *(self._read(record, batch.partition) for batch in batches for record in batch.records),
+        ]
+        bodies = [*(b"" for _ in held), *(record.value for batch in batches for record in batch.records)]
+        hold = True
         while True:
             now = self._clock()
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
                     await self._consumer.commit(connection, batches)
-                    outcome = await self._route(connection, items, now)
+                    outcome = await self._route(connection, items, now, hold)
             except DATA_ERRORS as error:
                 if is_unavailable(error):
                     raise
+                if hold:
+                    hold = False
+                    ended = await self._ended(items)
+                    items, bodies = [*ended, *items], [*(b"" for _ in ended), *bodies]
+                    continue
                 culprit, cause = await self._find_culprit(items, error)
-                items[culprit] = self._set_aside(items[culprit], batches, culprit, cause)
+                items[culprit] = self._set_aside(items[culprit], bodies[culprit], cause)
                 continue
             self._count(items, outcome)
             return
+
+    async def _ended(self, items: Sequence[Item]) -> Sequence[EventRecord]:
+        """What was held back and comes out when these are received."""
+        until: dict[int, datetime] = {}
+        for item in items:
+            if isinstance(item, LoggedEvent):
+                received = item.summary.received_at
+                until[item.partition] = max(received, until.get(item.partition, received))
+        async with self._pool.acquire() as connection:
+            return await self._tracker.ended(connection, until)
 
     async def _find_culprit(self, items: Sequence[Item], error: Exception) -> tuple[int, Exception]:
         """The index of the first record with which the batch fails, given those before it: a binary search over
@@ -190,7 +230,7 @@ class RouteWorker:
             trial = connection.transaction()
             await trial.start()
             try:
-                await self._route(connection, items, self._clock())
+                await self._route(connection, items, self._clock(), hold=False)
             except DATA_ERRORS as error:
                 if is_unavailable(error):
                     raise
@@ -200,10 +240,10 @@ class RouteWorker:
                     await trial.rollback()
         return None
 
-    async def _route(self, transaction: Transaction, items: Sequence[Item], now: datetime) -> Rulings:
+    async def _route(self, transaction: Transaction, items: Sequence[Item], now: datetime, hold: bool) -> Rulings:
         events = [item for item in items if isinstance(item, EventRecord)]
         aside = [item for item in items if isinstance(item, SetAside)]
-        tracked = await self._tracker.track(transaction, events, now) if events else ()
+        tracked = await self._tracker.track(transaction, events, now, hold=hold) if events else ()
         rulings = await decide_batch(transaction, tracked, self._directory.current, self._policy, now)
         snapshots, transitions = _to_store(tracked, rulings)
         if snapshots or transitions:
@@ -216,9 +256,11 @@ class RouteWorker:
             )
             work += rulings.codes.work_items(now)
         if aside:
+            if waited := [(row.message_id, row.part) for row in aside if row.held_back]:
+                await self._tracker.forget(transaction, waited)
             fresh = await store_set_aside(transaction, aside)
-            audits += [_aside_audit(row, row.message_id in fresh, now) for row in aside]
-            work += [_aside_work(row, now) for row in aside if row.message_id in fresh]
+            audits += [audit_record(row, row.message_id in fresh, now) for row in aside]
+            work += [work_item(row, now) for row in aside if row.message_id in fresh]
         if audits:
             await self._audit.record(transaction, audits)
         if work:
@@ -229,45 +271,23 @@ class RouteWorker:
 
     # --- what is set aside
 
-    def _read(self, record: LogRecord) -> Item:
+    def _read(self, record: LogRecord, partition: int) -> Item:
         try:
             if record.topic == EVENTS_TOPIC:
-                return self._reader.event(record)
-            return _of_quarantined(self._reader.quarantined(record))
+                event = self._reader.event(record)
+                return LoggedEvent(event.summary, event.fhir, partition)
+            return of_quarantined(self._reader.quarantined(record))
         except EventDataError as error:
-            return _undecodable(record, error.problem, self._clock())
+            return undecodable(record, error.problem, self._clock())
 
-    def _set_aside(self, item: Item, batches: Sequence[Batch], index: int, error: Exception) -> SetAside:
-        problem = (
-            error.problem
-            if isinstance(error, EventDataError)
-            else Problem(reason="not_routable", text=f"Routing fails with {type(error).__name__}", stage="track")
-        )
-        record = [record for batch in batches for record in batch.records][index]
+    def _set_aside(self, item: Item, body: bytes, error: Exception) -> SetAside:
         assert isinstance(item, EventRecord)
-        event = item.summary
+        event, problem = item.summary, problem_of(error)
         log.error(
             "event_set_aside", message_id=str(event.message_id), feed=event.feed, reason=problem.reason,
-            error_type=type(error).__name__, location=_place(error),
+            error_type=type(error).__name__, location=place_of(error),
         )  # fmt: skip
-        return SetAside(
-            message_id=event.message_id,
-            stage="track",
-            feed=storable(event.feed),
-            control_id=storable(event.control_id),
-            reason=storable(problem.reason),
-            location=storable(problem.location),
-            code=problem.code,
-            text=storable(problem.text),
-            answered=storable(event.answered),
-            content_type="application/cloudevents+json",
-            body=record.value,
-            received_at=event.received_at,
-            trigger=storable(event.trigger),
-            part=event.part,
-            revision=event.revision,
-            day=event.message_day,
-        )
+        return of_event(item, body, problem)
 
     def _count(self, items: Iterable[Item], rulings: Rulings) -> None:
         for item in items:
@@ -307,78 +327,3 @@ def _to_store(tracked: Sequence[TrackedEncounter], rulings: Rulings) -> tuple[li
                 transition = msgspec.structs.replace(transition, snapshot_id=snapshot.snapshot_id)
             transitions.append(transition)
     return snapshots, transitions
-
-
-def _place(error: BaseException) -> str:
-    """The innermost line of code an error passed: enough to find a defect, and nothing of the data."""
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    return f"{last.tb_frame.f_code.co_filename.rpartition('/')[2]}:{last.tb_lineno}" if last else ""
-
-
-def _of_quarantined(quarantined: Quarantined) -> SetAside:
-    message, problem = quarantined.message, quarantined.problem
-    return SetAside(
-        message_id=message.message_id,
-        stage=problem.stage,
-        feed=storable(message.feed),
-        control_id=storable(message.control_id),
-        reason=storable(problem.reason),
-        location=storable(problem.location),
-        code=problem.code,
-        text=storable(problem.text),
-        answered=storable(quarantined.answered),
-        content_type=message.content_type,
-        body=message.body,
-        received_at=message.received_at,
-        revision=UNREAD,
-    )
-
-
-def _undecodable(record: LogRecord, problem: Problem, now: datetime) -> SetAside:
-    return SetAside(
-        message_id=MessageId(derive("undecodable", record.topic, record.value)),
-        stage="track",
-        feed="",
-        control_id="",
-        reason=problem.reason,
-        text=problem.text,
-        content_type="application/octet-stream",
-        body=record.value,
-        received_at=now,
-        revision=UNREAD,
-    )
-
-
-def _aside_audit(row: SetAside, fresh: bool, now: datetime) -> AuditRecord:
-    return AuditRecord(
-        action=AuditAction.MESSAGE_QUARANTINED if fresh else AuditAction.MESSAGE_REPEATED,
-        at=now,
-        message_id=row.message_id,
-        detail={
-            "feed": row.feed,
-            "stage": row.stage,
-            "reason": row.reason,
-            "location": row.location,
-            "code": row.code,
-            "answered": row.answered,
-        },
-    )
-
-
-def _aside_work(row: SetAside, now: datetime) -> WorkItem:
-    """One item per event that could not be tracked; messages that fail alike share one, or a bad feed buries all."""
-    tracked = row.stage == "track"
-    return WorkItem(
-        kind=WorkKind.EVENT_SET_ASIDE if tracked else WorkKind.MESSAGE_QUARANTINED,
-        subject=str(row.message_id) if tracked else quarantine_subject(row.feed, row.reason, row.location),
-        summary=(
-            f"An event could not be routed and was set aside ({row.reason})."
-            if tracked
-            else f"Messages of this feed are quarantined: {row.reason}{' at ' + row.location if row.location else ''}."
-        ),
-        opened_at=now,
-        feed=row.feed,
-        message_id=row.message_id,
-    )

@@ -92,6 +92,7 @@ profile = "valley"
 match = {{msh3 = "ADTOUT", msh4 = "STJ"}}
 time_zone = "America/New_York"
 mrn_authority = "STJ"
+holdback_s = 2
 
 [profiles.valley]
 time_zone = "America/New_York"

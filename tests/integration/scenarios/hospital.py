@@ -37,8 +37,8 @@ class Said:
 class Hospital:
     """Sends one patient's messages unless told otherwise; every message has a control id of its own."""
 
-    def __init__(self, authority: str = "STJ", mrn: str = "0012345") -> None:
-        self.authority, self.mrn, self.sent = authority, mrn, 0
+    def __init__(self, authority: str = "STJ", mrn: str = "0012345", system: str = "EPICADT") -> None:
+        self.authority, self.mrn, self.system, self.sent = authority, mrn, system, 0
 
     def says(
         self,
@@ -68,7 +68,7 @@ class Hospital:
         made = moment(created, day) if created else when
         occurred = stamp(moment(happened, day)) if happened else ""
         segments = [
-            f"MSH|^~\\&|EPICADT|{self.authority}|TOCENGINE|HIE|{stamp(made)}||ADT^{trigger}"
+            f"MSH|^~\\&|{self.system}|{self.authority}|TOCENGINE|HIE|{stamp(made)}||ADT^{trigger}"
             f"|{control or f'{self.authority}{self.sent}'}|{processing}|2.5.1",
             segment("EVN", {2: stamp(when), 6: occurred}),
             segment("PID", {1: "1", 3: self.key(mrn or self.mrn), 5: name, 7: "19400102", 8: "F", **(pid or {})}),

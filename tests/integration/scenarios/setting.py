@@ -10,6 +10,7 @@ from tests.integration.scenarios.hospital import Said, moment
 from tocengine.audit.postgres import PostgresAuditTrail
 from tocengine.config import RoutingSettings
 from tocengine.delivery.channels.webhook import render_notice
+from tocengine.encounters.holdback import Window
 from tocengine.encounters.postgres import PostgresTracker
 from tocengine.errors import RefusedError
 from tocengine.eventlog import Topic
@@ -90,6 +91,7 @@ class Setting:
         self.live = LiveDirectory(pool, 0.0)
         self.now = moment("23:00").astimezone(UTC)
         self.batch = 200
+        self.window = Window()
         self._profiles: dict[str, SourceProfile] = {}
         self._seen = 0
         self._worker: RouteWorker | None = None
@@ -153,7 +155,7 @@ class Setting:
         return RouteWorker(
             consumer=self.consumer,
             pool=self.pool,
-            tracker=PostgresTracker(self.live, PostgresWorkItems(), RECORDS, PostgresAuditTrail()),
+            tracker=PostgresTracker(self.live, PostgresWorkItems(), RECORDS, PostgresAuditTrail(), self.window),
             audit=PostgresAuditTrail(),
             work_items=PostgresWorkItems(),
             codes=PostgresLocalCodes(),

@@ -24,7 +24,7 @@ from tests.fixtures.visits import (
     at,
     new,
 )
-from tocengine.encounters.tracker import Row, snapshot_of
+from tocengine.encounters.tracker import Row
 from tocengine.model.encounter import Snapshot, TransitionKind
 from tocengine.model.event import Event, Processing
 from tocengine.model.facts import Destination, EncounterFacts, Location, PatientFacts, PersonName
@@ -56,7 +56,7 @@ def shown(c: Chronicle) -> Snapshot:
         body=c.body,
         event=c.events[-1],
     )
-    return snapshot_of(row, patient)
+    return row.snapshot(patient)
 
 
 def test_01_ed_to_inpatient_on_the_same_visit(c: Chronicle, v: Visit) -> None:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tocengine.adapters.fhir.clients import ClientStore
 from tocengine.adapters.fhir.server import FhirServer, create_app
+from tocengine.adapters.files.server import FileDrop
 from tocengine.adapters.hl7v2_feed import HL7Feed
 from tocengine.adapters.intake import Intake
 from tocengine.adapters.mllp.server import MllpServer
@@ -181,6 +182,11 @@ class Engine:
                     server = self._mllp(settings, feeds[settings.name], intake)
                     await server.start()
                     drains.append(server.drain)
+                elif settings.protocol == "files":
+                    feed = HL7Feed(feeds[settings.name], intake, utc_now, self._metrics)
+                    drop = FileDrop(settings, feed, self._metrics)
+                    await drop.start()
+                    drains.append(drop.drain)
             if partners := [settings.name for settings in self._config.feeds if settings.protocol == "fhir"]:
                 clients = ClientStore(pool)
                 app = create_app(

@@ -148,14 +148,26 @@ class TlsSettings(Settings, frozen=True):
     client_ca: Path | None = None  # set: mutual TLS
 
 
+class FileDropSettings(Settings, frozen=True):
+    """``files`` of a feed: how its directory is watched."""
+
+    poll_s: Amount = 1.0
+    settle_s: Annotated[float, msgspec.Meta(ge=0)] = 1.0  # a file that changed since is not finished
+    max_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1024 * 1024 * 1024)] = 64 * 1024 * 1024  # of a whole file
+    write_acks: bool = False
+    keep_days: Amount = 30.0  # processed files are removed then; failed ones stay
+
+
 class FeedSettings(Settings, frozen=True):
     """``[[feeds]]``"""
 
     name: FeedName
     facility: FacilityId
-    protocol: Literal["mllp", "fhir"] = "mllp"
+    protocol: Literal["mllp", "fhir", "files"] = "mllp"
     profile: str = ""  # default: the defaults of a profile
     listen: str = ""  # mllp: host:port
+    directory: Path | None = None  # files: the watched directory
+    files: FileDropSettings = FileDropSettings()
     shadow: bool = False
     max_frame_bytes: MessageSize = 5 * 1024 * 1024
     max_connections: Count = 256

@@ -139,6 +139,8 @@ def _check_feeds(config: Config) -> Iterator[Finding]:
             yield Finding((*place, "profile"), text, _meant(feed.profile, list(config.profiles)))
         yield from _check_protocol(feed, place)
         yield from _check_admission(config, feed, place)
+        if feed.directory is not None and feed.directory in [other.directory for other in config.feeds[:index]]:
+            yield Finding((*place, "directory"), f"{feed.directory} is watched by another feed already")
 
 
 def _check_protocol(feed: FeedSettings, place: Place) -> Iterator[Finding]:
@@ -147,6 +149,7 @@ def _check_protocol(feed: FeedSettings, place: Place) -> Iterator[Finding]:
     if feed.protocol == "fhir" and feed.listen:
         text = f"the FHIR feed {feed.name!r} has a listen address of its own"
         yield Finding((*place, "listen"), text, "FHIR is taken in at http.listen")
+    yield from _check_directory(feed, place)
     if feed.protocol == "fhir" and feed.tls is not None:
         text = f"the FHIR feed {feed.name!r} has TLS settings of its own"
         yield Finding((*place, "tls"), text, "TLS for FHIR ends at a proxy before http.listen")
@@ -171,6 +174,17 @@ def _check_networks(place: Place, networks: Sequence[str]) -> Iterator[Finding]:
             ipaddress.ip_network(network)
         except ValueError as error:
             yield Finding(place, f"{_dotted(place)}: {error}", 'such as "10.20.0.0/16"')
+
+
+def _check_directory(feed: FeedSettings, place: Place) -> Iterator[Finding]:
+    if feed.protocol == "files":
+        if feed.directory is None:
+            yield Finding(place, f"the file feed {feed.name!r} has no directory", 'directory = "inbox"')
+        if feed.listen:
+            yield Finding((*place, "listen"), f"the file feed {feed.name!r} has a listen address")
+    elif feed.directory is not None:
+        text = f"the feed {feed.name!r} has a directory and its protocol is {feed.protocol}"
+        yield Finding((*place, "directory"), text, 'protocol = "files"')
 
 
 def _check_profiles(config: Config) -> Iterator[Finding]:

@@ -109,6 +109,8 @@ class Metrics:
             "tocengine_tls_reloads", "Changed TLS files taken over, or not", ["feed", "outcome"], registry=r
         )
         self.frames_broken = Counter("tocengine_mllp_frames_broken", "Broken frames", ["feed", "reason"], registry=r)
+        self.files = Counter("tocengine_files", "Files taken or left", ["feed", "outcome"], registry=r)
+        self.files_waiting = Gauge("tocengine_files_waiting", "Files ready and not taken yet", ["feed"], registry=r)
         self.append_seconds = Histogram(
             "tocengine_log_append_seconds", "Append to durable", ["log"], buckets=fast, registry=r
         )

@@ -38,10 +38,12 @@ _BROKEN_TEXTS: Final = {
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What goes back. `body` is None where the sender wants no answer; unreadable means it had no control id."""
+    """What goes back. `body` is None where the sender wants no answer; unreadable means it had no control id; refused
+    means that its sender keeps it."""
 
     body: bytes | None
     readable: bool = True
+    refused: bool = False
 
 
 def message_id(feed: str, sent: Sent, body: bytes) -> MessageId:
@@ -120,10 +122,10 @@ class HL7Feed:
         self._answered(self._feed, code or "none").inc()
         self._answer_seconds.observe((now - received_at).total_seconds())
         if not code:
-            return Answer(None, readable=sent.readable)
+            return Answer(None, readable=sent.readable, refused=problem is not None)
         control_id = f"{self._run}{next(self._numbers):x}"
         body = build(sent, code, now=now, control_id=control_id, problem=problem)
-        return Answer(body, readable=sent.readable)
+        return Answer(body, readable=sent.readable, refused=problem is not None)
 
     @property
     def certificates(self) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """Owns the commands around single messages: what the engine makes of one, and sending some."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,11 +12,10 @@ from tocengine.commands import output
 from tocengine.commands.session import ConfigOption, JsonOption, load, run
 from tocengine.config import Config, listen_address
 from tocengine.config_file import sources
+from tocengine.formats.hl7v2.files import messages_in
 from tocengine.model.profile import Source
 from tocengine.normalize.explain import Element, Explanation
 from tocengine.normalize.explain import explain as explain_message
-
-FRAME = b"\x0b\x1c"
 
 
 def explain(
@@ -110,28 +108,12 @@ async def _send(bodies: list[bytes], host: str, port: int, timeout_s: float, as_
 
 
 def _bodies(file: Path) -> list[bytes]:
-    """The messages in a file: between MLLP frame marks, or from one MSH segment to the next."""
+    """The messages in a file. Ends the command where there is none."""
     try:
         raw = file.read_bytes()
     except OSError as error:
         output.fail(f"{file}: {error.strerror}", 2)
-    found = list(_messages(raw))
+    found = messages_in(raw)
     if not found:
         output.fail(f"{file}: no HL7 v2 message (no MSH segment) in it", 2)
     return found
-
-
-def _messages(raw: bytes) -> Iterator[bytes]:
-    if FRAME[:1] in raw:
-        for framed in raw.split(FRAME[:1])[1:]:
-            yield framed.partition(FRAME[1:])[0]
-        return
-    lines: list[bytes] = []
-    for line in raw.splitlines(keepends=True):
-        if line.startswith(b"MSH") and lines:
-            yield b"".join(lines)
-            lines = []
-        if lines or line.lstrip(b"\xef\xbb\xbf").startswith(b"MSH"):
-            lines.append(line)
-    if lines:
-        yield b"".join(lines)

@@ -1,0 +1,1 @@
+"""Owns feeds that arrive as files in a watched directory."""

@@ -63,8 +63,10 @@ class _Head(msgspec.Struct, frozen=True):
 _decode_bundle = msgspec.json.Decoder(_Bundle).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 _TYPE_FIRST = b'{"resourceType":"'
+_COMPACT_REFERENCE = b'"reference":"'
 _REFERENCE = re.compile(rb'"reference"\s*:\s*("(?:[^"\\]|\\.)*")')
-"""A reference member in JSON text. Inside a string its quotes would be escaped, so it is found nowhere else."""
+"""A reference member in JSON text. Inside a string its quotes would be escaped, so it is found nowhere else; the
+expression takes ten times as long as looking for the compact form, which is nearly always the only one."""
 
 
 def _split(bundle: bytes) -> dict[str, bytes]:
@@ -149,10 +151,18 @@ def _clear_element(resource: Resource, element: str) -> None:
 
 def _reachable(chart: Mapping[str, bytes]) -> dict[str, bytes]:
     reached = {url for url, resource in chart.items() if _kind(resource) in ROOTS}
+    missing = chart.keys() - reached
     waiting = list(reached)
-    while waiting:
-        for target in map(orjson.loads, _REFERENCE.findall(chart[waiting.pop()])):
-            if target in chart and target not in reached:
-                reached.add(target)
-                waiting.append(target)
-    return {url: resource for url, resource in chart.items() if url in reached}
+    while waiting and missing:
+        found = missing.intersection(_references(chart[waiting.pop()]))
+        missing -= found
+        waiting += found
+    return {url: resource for url, resource in chart.items() if url not in missing} if missing else dict(chart)
+
+
+def _references(resource: bytes) -> list[str]:
+    """What a resource in JSON refers to."""
+    after = resource.split(_COMPACT_REFERENCE)[1:]
+    if len(after) != resource.count(b'"reference"') or any(b"\\" in each[: each.find(b'"')] for each in after):
+        return [orjson.loads(found) for found in _REFERENCE.findall(resource)]
+    return [each[: each.index(b'"')].decode() for each in after]

@@ -41,11 +41,13 @@ from tocengine.errors import UnavailableError
 from tocengine.eventlog import Topic, open_consumer, open_event_log
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
 from tocengine.eventlog.relay import OutboxRelay
+from tocengine.eventlog.topics import TOPIC_NUMBERS
 from tocengine.inspection.gauges import Gauges
 from tocengine.local_codes.postgres import PostgresLocalCodes
 from tocengine.model.profile import EngineIdentity, Source
 from tocengine.normalize.dispatch import normalizer_for
 from tocengine.postgres import Pool, create_pool, migrate, unavailable_errors
+from tocengine.retention.worker import RetentionWorker
 from tocengine.routing.policy import RoutePolicy
 from tocengine.routing.postgres import LiveDirectory
 from tocengine.routing.worker import RouteWorker
@@ -232,11 +234,15 @@ class Engine:
         config = self._config
         outcome_log = await open_event_log(config.event_log, dsn, metrics=self._metrics)
         stack.push_async_callback(outcome_log.close)
+        ours = config.event_log.kind == "postgres"  # Kafka removes what is old by itself
+        topics = {number: str(topic) for topic, number in TOPIC_NUMBERS.items()} if ours else {}
+        retention = RetentionWorker(pool, topics, config.retention, self._metrics, utc_now)
         key = audit_signing_key(config)
         sealer = Sealer(pool, config.audit, checkpoint_dir(config), key, self._metrics, utc_now)
         return [
             group.create_task(_until(close, OutboxRelay(dsn, outcome_log).run), name="relay"),
             group.create_task(sealer.run(close), name="sealer"),
+            group.create_task(retention.run(close), name="retention"),
         ]
 
     # ---- deliver ----------------------------------------------------------------------------------------------------

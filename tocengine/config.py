@@ -132,6 +132,15 @@ class AuditSettings(Settings, frozen=True):
     seal_ms: Amount = 500.0
 
 
+class RetentionSettings(Settings, frozen=True):
+    """``[retention]``: what is not needed any more. Audit, encounters and notices are kept."""
+
+    log_days: Count = 30  # records of the embedded event log; Kafka has `retention_days`
+    repeats_days: Count = 400  # by MSH-7: how long a message that is sent again is known for a repeat
+    every_s: Amount = 60.0
+    batch_records: Count = 10_000  # records removed in one transaction
+
+
 class RoutingSettings(Settings, frozen=True):
     """``[routing]``"""
 
@@ -194,6 +203,7 @@ class Config(Settings, frozen=True):
     delivery: DeliverySettings = DeliverySettings()
     alerts: AlertSettings = AlertSettings()
     audit: AuditSettings = AuditSettings()
+    retention: RetentionSettings = RetentionSettings()
     identifier_domains: tuple[IdentifierDomain, ...] = ()
     facilities: tuple[SendingFacility, ...] = ()
     feeds: tuple[FeedSettings, ...] = ()

@@ -142,6 +142,9 @@ class Metrics:
         self.endpoints_paused = Gauge("tocengine_endpoints_paused", "Endpoints paused or disabled", registry=r)
         self.work_items_open = Gauge("tocengine_work_items_open", "Open work items", ["kind"], registry=r)
         self.audit_unsealed = Gauge("tocengine_audit_unsealed_records", "Audit rows not yet sealed", registry=r)
+        self.retention_removed = Counter(
+            "tocengine_retention_removed", "Records of the log and days of repeats removed", ["kind"], registry=r
+        )
         self.audit_blocks = Counter("tocengine_audit_blocks", "Blocks sealed", registry=r)
         self.last_received = Gauge(
             "tocengine_feed_last_received_timestamp_seconds", "Last message", ["feed"], registry=r

@@ -41,9 +41,13 @@ from notice where notice_id = any($1::uuid[]) order by sequence;
 select attempt_id, notice_id, number, endpoint_id, started_at, ended_at, outcome, status, detail
 from attempt where notice_id = any($1::uuid[]) order by started_at;
 
--- name: audit_of_message  Every audit row about a message or one of its notices.
+-- name: audit_of_message  Every audit row about a message or one of its notices; $3 are the encounters they are of.
 select audit_id, at, action, actor, notice_id, recipient_id, detail
-from audit_record where message_id = $1 or notice_id = any($2::uuid[]) order by audit_id;
+from audit_record
+where encounter_id = any($3::uuid[]) and (message_id = $1 or notice_id = any($2::uuid[]))
+   or encounter_id is null and message_id = $1
+   or encounter_id is null and notice_id = any($2::uuid[])
+order by audit_id;
 
 -- name: status_messages
 select feed, disposition, count(*) as count, max(received_at) as last_received_at

@@ -41,18 +41,20 @@ async def trace(pool: "asyncpg.Pool[asyncpg.Record]", wanted: str) -> Trace:
     messages = [row for row in messages if row["message_id"] == message_id]
     quarantine = [row for row in quarantine if row["message_id"] == message_id]
     decisions = await _rows(pool, "decisions_of_message", message_id)
+    transitions = await _rows(pool, "transitions_of_message", message_id)
     notice_ids = [row["notice_id"] for row in decisions if row["notice_id"]]
+    concerned = [row["encounter_id"] for row in (*messages, *transitions, *decisions) if row["encounter_id"]]
     return Trace(
         messages=messages,
         quarantine=quarantine,
         encounters=await _rows(
             pool, "encounter_states", [row["encounter_id"] for row in messages if row["encounter_id"]]
         ),
-        transitions=await _rows(pool, "transitions_of_message", message_id),
+        transitions=transitions,
         decisions=decisions,
         notices=await _rows(pool, "notices", notice_ids),
         attempts=await _rows(pool, "attempts", notice_ids),
-        audit=[_with_detail(row) for row in await _rows(pool, "audit_of_message", message_id, notice_ids)],
+        audit=[_with_detail(row) for row in await _rows(pool, "audit_of_message", message_id, notice_ids, concerned)],
     )
 
 

@@ -1,7 +1,7 @@
 -- Messages seen, patients, encounters with their history, and what is told of them.
 
 create table message_seen (
-    day          date        not null,  -- of MSH-7: part of the key so that the table can be partitioned by it
+    day          date        not null,  -- of MSH-7, which the id is made of too: one partition a day
     message_id   uuid        not null,
     revision     smallint    not null,  -- 0 as received, higher when normalized again; -1 was set aside unread
     part         smallint    not null,
@@ -15,9 +15,30 @@ create table message_seen (
     patient_id   uuid,
     tracked_at   timestamptz not null default clock_timestamp(),
     primary key (day, message_id, revision, part)
-);
+) partition by range (day);
 create index message_seen_by_id on message_seen (message_id);
 create index message_seen_by_control_id on message_seen (feed, control_id);
+create table message_seen_other partition of message_seen default;  -- days nobody prepared: wrong clocks, old messages
+
+create function prepare_message_seen(first_day date, last_day date) returns int language plpgsql as $$
+-- A partition for each day that has none; what was kept elsewhere of that day moves there. Returns how many were made.
+declare
+    one  date;
+    name text;
+    made int := 0;
+begin
+    for one in select generate_series(first_day, last_day, interval '1 day')::date loop
+        name := 'message_seen_' || to_char(one, 'YYYYMMDD');
+        continue when to_regclass(name) is not null;
+        execute format('create table %I (like message_seen including all)', name);
+        execute format('with moved as (delete from message_seen_other where day = %L returning *) '
+                       'insert into %I select * from moved', one, name);
+        execute format('alter table message_seen attach partition %I for values from (%L) to (%L)', name, one, one + 1);
+        made := made + 1;
+    end loop;
+    return made;
+end $$;
+select prepare_message_seen(current_date - 1, current_date + 7);
 
 create table quarantine (
     message_id  uuid        primary key,

@@ -1,7 +1,7 @@
 -- The audit log: rows written with what they record, sealed in blocks that chain.
 
 create table audit_record (
-    audit_id     bigint generated always as identity primary key,
+    audit_id     bigint generated always as identity,
     xid          xid8        not null default pg_current_xact_id(),
     at           timestamptz not null,
     action       text        not null,
@@ -10,12 +10,13 @@ create table audit_record (
     encounter_id uuid,
     notice_id    uuid,
     recipient_id text,
-    detail       bytea       not null   -- canonical JSON
+    detail       bytea       not null,  -- canonical JSON
+    primary key (xid, audit_id)         -- the order of the chain
 );
-create index audit_record_by_xid on audit_record (xid, audit_id);
-create index audit_record_by_message on audit_record (message_id) where message_id is not null;
-create index audit_record_by_notice on audit_record (notice_id) where notice_id is not null;
+-- What is about an encounter is found by it, also where it names a message or a notice: a row has one index beside the key.
 create index audit_record_by_encounter on audit_record (encounter_id) where encounter_id is not null;
+create index audit_record_by_message on audit_record (message_id) where encounter_id is null and message_id is not null;
+create index audit_record_by_notice on audit_record (notice_id) where encounter_id is null and notice_id is not null;
 
 create table audit_block (
     block_number  bigint      primary key,  -- 1, 2, 3, ... without gaps

@@ -1,0 +1,98 @@
+"""What is old goes, what is needed stays, and days come and go as partitions."""
+
+from datetime import UTC, date, datetime, timedelta
+from uuid import uuid4
+
+from tocengine.config import RetentionSettings
+from tocengine.postgres import Pool
+from tocengine.retention.worker import RetentionWorker
+from tocengine.telemetry import Metrics
+
+NOW = datetime.now(UTC)
+EVENTS, MESSAGES = 2, 1
+TOPICS = {MESSAGES: "toc.messages.v1", EVENTS: "toc.events.v1"}
+SEEN = """insert into message_seen (day, message_id, revision, part, feed, control_id, trigger, answered, received_at,
+          disposition) values ($1, $2, 0, 0, 'stj-adt', '1', 'A03', 'AA', now(), 'TRACKED')"""
+
+
+async def _round(pool: Pool, now: datetime = NOW, batch_records: int = 3) -> Metrics:
+    metrics = Metrics()
+    worker = RetentionWorker(pool, TOPICS, RetentionSettings(batch_records=batch_records), metrics, lambda: now)
+    async with pool.acquire() as connection:
+        await worker.remove(connection, now)
+    return metrics
+
+
+async def _partitions(pool: Pool) -> set[str]:
+    rows = await pool.fetch("select tableoid::regclass::text as name from message_seen")
+    return {row["name"] for row in rows}
+
+
+def _name(day: date) -> str:
+    return f"message_seen_{day:%Y%m%d}"
+
+
+async def _append(pool: Pool, topic: int, count: int, age_days: int) -> None:
+    await pool.execute(
+        """insert into log_record (topic, position, key, headers, value, octets, appended_at)
+           select $1, n, '', '', '', 0, $3 from generate_series(
+               (select coalesce(max(position) + 1, 0) from log_record where topic = $1),
+               (select coalesce(max(position), -1) from log_record where topic = $1) + $2) as n""",
+        topic,
+        count,
+        NOW - timedelta(days=age_days),
+    )
+
+
+async def _positions(pool: Pool, topic: int) -> list[int]:
+    rows = await pool.fetch("select position from log_record where topic = $1 order by position", topic)
+    return [row["position"] for row in rows]
+
+
+async def test_each_day_has_its_partition_from_the_start(pool: Pool) -> None:
+    for days in (0, 7, 30):
+        await pool.execute(SEEN, NOW.date() + timedelta(days=days), uuid4())
+    assert await _partitions(pool) == {
+        _name(NOW.date()), _name(NOW.date() + timedelta(days=7)), "message_seen_other",
+    }  # fmt: skip
+
+
+async def test_what_came_before_its_day_was_prepared_moves_there_and_stays_a_repeat(pool: Pool) -> None:
+    ahead, message_id = NOW.date() + timedelta(days=12), uuid4()
+    await pool.execute(SEEN, ahead, message_id)
+    assert await _partitions(pool) == {"message_seen_other"}
+    await _round(pool, NOW + timedelta(days=6))
+    assert await _partitions(pool) == {_name(ahead)}
+    assert await pool.execute(SEEN + " on conflict do nothing", ahead, message_id) == "INSERT 0 0"
+
+
+async def test_repeats_of_old_days_are_forgotten_by_dropping_the_day(pool: Pool) -> None:
+    today, old = NOW.date(), NOW.date() - timedelta(days=401)
+    for day in (today, today - timedelta(days=400), old):
+        await pool.fetchval("select prepare_message_seen($1, $1)", day)
+        await pool.execute(SEEN, day, uuid4())
+    await pool.execute(SEEN, old - timedelta(days=1000), uuid4())  # of a day that never had a partition
+    metrics = await _round(pool)
+    assert await _partitions(pool) == {_name(today), _name(today - timedelta(days=400))}
+    assert await pool.fetchval("select to_regclass($1)", _name(old)) is None
+    assert metrics.registry.get_sample_value("tocengine_retention_removed_total", {"kind": "days"}) == 1
+
+
+async def test_old_records_of_the_log_go_once_they_are_read(pool: Pool) -> None:
+    await _append(pool, EVENTS, 8, age_days=31)
+    await _append(pool, EVENTS, 2, age_days=29)
+    await pool.execute(
+        "insert into log_position (topic, partition, next_offset, epoch) values ('toc.events.v1', 0, 5, 1)"
+    )
+    metrics = await _round(pool)
+    assert await _positions(pool, EVENTS) == [5, 6, 7, 8, 9]  # the next one to read is 5
+    assert metrics.registry.get_sample_value("tocengine_retention_removed_total", {"kind": "records"}) == 5
+    await pool.execute("update log_position set next_offset = 10")
+    await _round(pool)
+    assert await _positions(pool, EVENTS) == [8, 9]
+
+
+async def test_the_newest_record_stays_because_the_next_position_follows_from_it(pool: Pool) -> None:
+    await _append(pool, MESSAGES, 7, age_days=100)
+    await _round(pool)
+    assert await _positions(pool, MESSAGES) == [6]

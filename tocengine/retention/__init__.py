@@ -1,0 +1,1 @@
+"""What is not needed any more, removed without anybody waiting for it."""

@@ -1,0 +1,79 @@
+"""Owns the removal of what is old: records of the embedded log, and the days within which repeats are recognized.
+
+One process leads at a time. Days are partitions and go by being dropped; log records go from their old end in small
+transactions, so that the space they leave is used again and no vacuum has to catch up with a great deletion.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import structlog
+
+from tocengine.config import RetentionSettings
+from tocengine.ports import Clock, Transaction
+from tocengine.postgres import CONNECTION_ERRORS, Pool, load_queries
+from tocengine.telemetry import Metrics
+
+QUERIES = load_queries(__package__)
+LOCK = 0x746F_632D_7265_7465  # "toc-rete": one remover per database
+
+log = structlog.get_logger()
+
+
+class RetentionWorker:
+    """Removes every `every_s` while it leads. `topics` are the log's, by number; empty where the log is not ours."""
+
+    def __init__(
+        self, pool: Pool, topics: Mapping[int, str], settings: RetentionSettings, metrics: Metrics, clock: Clock
+    ) -> None:
+        self._pool, self._topics, self._settings = pool, topics, settings
+        self._metrics, self._clock = metrics, clock
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. Outages and locks held by others are waited out, never raised."""
+        while not stop.is_set():
+            try:
+                async with self._pool.acquire() as connection:
+                    if await connection.fetchval(QUERIES["lead"], LOCK):
+                        await self._lead(connection, stop)
+            except CONNECTION_ERRORS as error:
+                log.warning("retention waits", error_type=type(error).__name__)
+            await self._wait(stop)
+
+    async def _lead(self, connection: Transaction, stop: asyncio.Event) -> None:
+        await connection.execute(QUERIES["give_way"])
+        while not stop.is_set():
+            await self.remove(connection, self._clock())
+            await self._wait(stop)
+
+    async def _wait(self, stop: asyncio.Event) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), self._settings.every_s)
+
+    async def remove(self, connection: Transaction, now: datetime) -> None:
+        """One round: days prepared, old days dropped, old log records removed until none is left."""
+        await connection.fetchval(QUERIES["prepare_days"], now.date())
+        await self._remove_days(connection, now)
+        for number, topic in self._topics.items():
+            before = now - timedelta(days=self._settings.log_days)
+            removed = self._settings.batch_records
+            while removed == self._settings.batch_records:
+                removed = await self._remove_records(connection, number, topic, before)
+
+    async def _remove_days(self, connection: Transaction, now: datetime) -> None:
+        first = now.date() - timedelta(days=self._settings.repeats_days)
+        for row in await connection.fetch(QUERIES["days_before"], first):
+            await connection.execute(f"drop table {row['name']}")  # letters and digits: the query says so
+            self._metrics.retention_removed.labels("days").inc()
+            log.info("repeats of a day forgotten", name=row["name"])
+        await connection.execute(QUERIES["forget_other_days"], first, self._settings.batch_records)
+
+    async def _remove_records(self, connection: Transaction, number: int, topic: str, before: datetime) -> int:
+        status = await connection.execute(
+            QUERIES["remove_records"], number, topic, before, self._settings.batch_records
+        )
+        removed = int(status.rpartition(" ")[2])
+        self._metrics.retention_removed.labels("records").inc(removed)
+        return removed

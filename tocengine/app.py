@@ -74,11 +74,16 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def fhir_base(config: Config) -> str:
+    """The FHIR base as partners reach it."""
+    return config.engine.base_url.rstrip("/") + "/fhir"
+
+
 def engine_identity(config: Config) -> EngineIdentity:
     """Who this engine is to its partners."""
     return EngineIdentity(
         name=config.engine.name,
-        base_url=config.engine.base_url.rstrip("/") + "/fhir",
+        base_url=fhir_base(config),
         organization=config.engine.organization,
         facilities={facility.id: facility for facility in config.facilities},
         domains=domains_by_name(config),
@@ -192,7 +197,15 @@ class Engine:
             if partners := [settings.name for settings in self._config.feeds if settings.protocol == "fhir"]:
                 clients = ClientStore(pool)
                 app = create_app(
-                    intake, {name: feeds[name] for name in partners}, clients, self._metrics, self._config.http, utc_now
+                    intake,
+                    {name: feeds[name] for name in partners},
+                    clients,
+                    pool,
+                    self._metrics,
+                    self._config.http,
+                    utc_now,
+                    base_url=fhir_base(self._config),
+                    secret=patient_hash_key(self._config),
                 )
                 fhir = FhirServer(app, clients, self._config.http)
                 await fhir.start()

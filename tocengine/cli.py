@@ -5,6 +5,7 @@ import typer
 from tocengine import __version__
 from tocengine.commands import deliveries, inspect, messages, output, setup
 from tocengine.commands.audit import audit
+from tocengine.commands.clients import clients
 from tocengine.commands.demo import demo
 from tocengine.commands.encounters import encounter
 from tocengine.commands.run import run
@@ -30,7 +31,7 @@ app.add_typer(inspect.work_items, name="work-items")
 app.add_typer(inspect.quarantine, name="quarantine")
 app.add_typer(deliveries.dead_letters, name="dead-letters")
 app.add_typer(deliveries.endpoints, name="endpoints")
-app.add_typer(setup.clients, name="clients")
+app.add_typer(clients, name="clients")
 app.add_typer(audit, name="audit")
 
 

@@ -31,11 +31,26 @@ class EngineSettings(Settings, frozen=True):
     organization: str = "tocengine operator"  # who runs this engine, as Provenance and MessageHeader.sender show it
 
 
+class TlsSettings(Settings, frozen=True):
+    """``tls`` of a listener."""
+
+    certfile: Path
+    keyfile: Path
+    client_ca: Path | None = None  # set: mutual TLS
+
+
 class HttpSettings(Settings, frozen=True):
     """``[http]``: the partner-facing listener."""
 
     listen: str = "127.0.0.1:8080"
-    max_body_bytes: MessageSize = 5 * 1024 * 1024
+    max_body_bytes: MessageSize = 5 * 1024 * 1024  # unpacked too
+    max_depth: Annotated[int, msgspec.Meta(ge=16, le=256)] = 64  # objects and lists within each other
+    max_entries: Count = 1000  # of a Bundle
+    body_timeout_s: Amount = 30.0
+    max_requests: Count = 256  # under way at once
+    requests_per_minute: Count = 6000  # of one client, in each process; a client may have its own
+    request_burst: Count = 200  # of one client at once
+    tls: TlsSettings | None = None
 
 
 class AdminSettings(Settings, frozen=True):
@@ -147,14 +162,6 @@ class RoutingSettings(Settings, frozen=True):
     batch_records: Count = 200
     held_events: Count = 10_000  # early messages that wait at once (profiles.NAME.holdback_s), at most
     directory_refresh_s: Amount = 1.0
-
-
-class TlsSettings(Settings, frozen=True):
-    """``tls`` of a feed."""
-
-    certfile: Path
-    keyfile: Path
-    client_ca: Path | None = None  # set: mutual TLS
 
 
 class FileDropSettings(Settings, frozen=True):

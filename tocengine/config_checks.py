@@ -85,6 +85,7 @@ def _check_file(place: Place, path: Path | None) -> Iterator[Finding]:
 
 
 def _check_listeners(config: Config) -> Iterator[Finding]:
+    yield from _check_tls(("http", "tls"), config.http.tls)
     wanted: list[tuple[Place, str]] = [
         (("http", "listen"), config.http.listen),
         (("admin", "listen"), config.admin.listen),
@@ -152,12 +153,15 @@ def _check_protocol(feed: FeedSettings, place: Place) -> Iterator[Finding]:
     yield from _check_directory(feed, place)
     if feed.protocol == "fhir" and feed.tls is not None:
         text = f"the FHIR feed {feed.name!r} has TLS settings of its own"
-        yield Finding((*place, "tls"), text, "TLS for FHIR ends at a proxy before http.listen")
-    tls: TlsSettings | None = feed.tls
+        yield Finding((*place, "tls"), text, "TLS of the FHIR listener is http.tls")
+    yield from _check_tls((*place, "tls"), feed.tls)
+
+
+def _check_tls(place: Place, tls: TlsSettings | None) -> Iterator[Finding]:
     if tls is not None:
-        yield from _check_file((*place, "tls", "certfile"), tls.certfile)
-        yield from _check_file((*place, "tls", "keyfile"), tls.keyfile)
-        yield from _check_file((*place, "tls", "client_ca"), tls.client_ca)
+        yield from _check_file((*place, "certfile"), tls.certfile)
+        yield from _check_file((*place, "keyfile"), tls.keyfile)
+        yield from _check_file((*place, "client_ca"), tls.client_ca)
 
 
 def _check_admission(config: Config, feed: FeedSettings, place: Place) -> Iterator[Finding]:

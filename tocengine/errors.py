@@ -10,6 +10,7 @@ TocError
 |   +-- FramingError       bytes that are no MLLP frame
 |   +-- SyntaxRefusedError bytes that are no HL7 v2 message / no FHIR JSON
 |   +-- ContentError       a message that cannot be normalized; goes to quarantine
+|   |   +-- SetAsideError  its sender did all it was asked: taken, and kept for a person
 |   +-- UnsupportedError   a message type, version or sender the feed does not take
 +-- EventDataError         a stored event that cannot be tracked; it alone is set aside
 """
@@ -59,14 +60,15 @@ class LogGapError(TocError):
 
 
 class RefusedError(TocError):
-    """Something a sender must be told. `problem` says what and where, without content."""
+    """Something a sender must be told. `problem` says what and where, without content; `others` what else is wrong."""
 
     ack_code = "AE"
     http_status = 400
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, *others: Problem) -> None:
         super().__init__(f"{problem.reason} at {problem.location}" if problem.location else problem.reason)
         self.problem = problem
+        self.others = others
 
 
 class FramingError(RefusedError):
@@ -86,6 +88,13 @@ class ContentError(RefusedError):
 
     ack_code = "AE"
     http_status = 422
+
+
+class SetAsideError(ContentError):
+    """The message is right and the engine lacks something to go on with: taken, and kept until a person adds it."""
+
+    ack_code = "AA"
+    http_status = 202
 
 
 class UnsupportedError(RefusedError):

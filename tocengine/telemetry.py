@@ -111,6 +111,9 @@ class Metrics:
         self.frames_broken = Counter("tocengine_mllp_frames_broken", "Broken frames", ["feed", "reason"], registry=r)
         self.files = Counter("tocengine_files", "Files taken or left", ["feed", "outcome"], registry=r)
         self.files_waiting = Gauge("tocengine_files_waiting", "Files ready and not taken yet", ["feed"], registry=r)
+        self.fhir_refused = Counter(
+            "tocengine_fhir_requests_refused", "Requests refused before they were a message", ["reason"], registry=r
+        )
         self.append_seconds = Histogram(
             "tocengine_log_append_seconds", "Append to durable", ["log"], buckets=fast, registry=r
         )

@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tocengine.config import listen_address
+from tocengine.config import TlsSettings, listen_address
 from tocengine.errors import ConfigurationError
 
 
@@ -20,14 +22,39 @@ class _QuietServer(uvicorn.Server):
         yield
 
 
-class WebServer:
-    """Serves one application on ``host:port`` (port 0 picks a free one) or on a unix socket."""
+class _TlsProtocol(HttpToolsProtocol):
+    """HTTP with the peer's certificate in the scope, as the ASGI TLS extension 0.2 names it."""
 
-    def __init__(self, app: ASGIApp, listen: str | Path, *, drain_s: float = 5.0) -> None:
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        connection = self.transport.get_extra_info("ssl_object")
+        shown = connection.getpeercert(binary_form=True) if connection is not None else None
+        chain = (ssl.DER_cert_to_PEM_cert(shown),) if shown else ()
+        self.scope["extensions"] = {"tls": {"client_cert_chain": chain}}
+
+
+class WebServer:
+    """Serves one application on ``host:port`` (port 0 picks a free one) or on a unix socket.
+
+    `max_requests` answers 503 to whoever comes while as many are under way (0: any number).
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listen: str | Path,
+        *,
+        drain_s: float = 5.0,
+        tls: TlsSettings | None = None,
+        max_requests: int = 0,
+    ) -> None:
         self._listen = listen
+        context = _tls_context(tls) if tls else None
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=_TlsProtocol if tls else "httptools",
+            ssl_context_factory=(lambda _config, _default: context) if context else None,
+            limit_concurrency=max_requests or None,
             loop="none",
             lifespan="off",
             log_config=None,
@@ -58,6 +85,21 @@ class WebServer:
         if self._task is not None:
             self._server.should_exit = True
             await self._task
+
+
+def _tls_context(settings: TlsSettings) -> ssl.SSLContext:
+    """TLS 1.2 at least. A client that shows a certificate must prove it; one that shows none has to prove itself by
+    other means. Raises ConfigurationError where a file cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.certfile, settings.keyfile)
+        if settings.client_ca is not None:
+            context.load_verify_locations(settings.client_ca)
+            context.verify_mode = ssl.CERT_OPTIONAL
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError("http.tls: certificate, key or client CA cannot be used", hint=str(error)) from None
+    return context
 
 
 def _bind(listen: str | Path) -> socket.socket:

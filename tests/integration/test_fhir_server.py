@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from tests.unit.adapters.fhir.bundles import bundle, encoded, resource
-from tocengine.adapters.fhir import ClientStore, FhirServer, add_client, create_app, list_clients, revoke_client
+from tocengine.adapters.fhir.clients import ClientStore, add_client, list_clients, revoke_client
+from tocengine.adapters.fhir.server import FhirServer, create_app
 from tocengine.adapters.intake import Intake
 from tocengine.audit import PostgresAuditTrail
 from tocengine.config import HttpSettings
@@ -30,6 +31,7 @@ SOURCE = Source(
     feed=FEED, facility=SendingFacility(id=FacilityId("valley"), name="Valley General"), profile=SourceProfile()
 )
 LIMIT = 64 * 1024
+BASE = "https://toc.example.org/fhir"
 FHIR = {"Content-Type": "application/fhir+json"}
 
 
@@ -43,7 +45,15 @@ class Partner:
         clients = ClientStore(pool, refresh_s=0.0)
         intake = Intake(self.log, FhirNormalizer(SOURCE), CloudEventRecords(KeyHasher(bytes(32))), self.metrics)
         app = create_app(
-            intake, {source.feed: source for source in sources}, clients, self.metrics, settings, lambda: NOW
+            intake,
+            {source.feed: source for source in sources},
+            clients,
+            pool,
+            self.metrics,
+            settings,
+            lambda: NOW,
+            base_url=BASE,
+            secret=bytes(32),
         )
         self.server = FhirServer(app, clients, settings)
 
@@ -133,7 +143,7 @@ async def test_a_refusal_is_given_also_when_it_cannot_be_kept(partner: Partner) 
 
 
 async def test_other_content_is_not_read(partner: Partner) -> None:
-    for headers in ({"Content-Type": "text/plain"}, {"Content-Encoding": "gzip"}):
+    for headers in ({"Content-Type": "text/plain"}, {"Content-Encoding": "br"}):
         assert (await partner.post(encoded(bundle()), headers=headers))[0].status == 415
     assert (await partner.post(encoded(bundle()), "/fhir/$process-message?async=true"))[0].status == 422
     assert partner.stored() == {}
@@ -204,8 +214,10 @@ async def test_clients_are_listed_without_keys_and_recorded(pool: Pool) -> None:
         await add_client(pool, PostgresAuditTrail(), "valley", FEED, "operator", NOW)
     await revoke_client(pool, PostgresAuditTrail(), "valley", "operator", NOW)
     (client,) = await list_clients(pool)
-    assert (client.client_id, client.revoked_at) == (added.client.client_id, NOW)
-    dump = repr([tuple(row) for row in await pool.fetch("select * from fhir_client")])
+    assert (client.client_id, client.revoked_at) == (added.client_id, NOW)
+    dump = repr(
+        [tuple(row) for row in await pool.fetch("select * from fhir_client join fhir_credential using (client_id)")]
+    )
     assert added.key not in dump
     rows = await pool.fetch("select action, actor, detail from audit_record order by audit_id")
     assert [(row["action"], row["actor"], orjson.loads(row["detail"])["change"]) for row in rows] == [
@@ -228,7 +240,17 @@ async def test_two_feeds_need_a_client_to_tell_them_apart(pool: Pool, session: a
 async def test_without_clients_it_listens_on_loopback_only(pool: Pool) -> None:
     settings = HttpSettings(listen="0.0.0.0:0")
     clients = ClientStore(pool, refresh_s=0.0)
-    app = create_app(_NoIntake(), {FEED: SOURCE}, clients, Metrics(), settings, lambda: NOW)
+    app = create_app(
+        _NoIntake(),
+        {FEED: SOURCE},
+        clients,
+        pool,
+        Metrics(),
+        settings,
+        lambda: NOW,
+        base_url=BASE,
+        secret=bytes(32),
+    )
     with pytest.raises(ConfigurationError, match="no FHIR client"):
         await FhirServer(app, clients, settings).start()
     await add_client(pool, PostgresAuditTrail(), "valley", FEED, "operator", NOW)
@@ -240,9 +262,9 @@ async def test_without_clients_it_listens_on_loopback_only(pool: Pool) -> None:
 async def test_known_keys_outlive_an_outage_of_the_database(pool: Pool) -> None:
     added = await add_client(pool, PostgresAuditTrail(), "valley", FEED, "operator", NOW)
     store = ClientStore(pool, refresh_s=0.0)
-    assert await store.authenticate(added.key)
+    assert await store.by_key(added.key)
     await pool.close()
-    assert await store.authenticate(added.key)
+    assert await store.by_key(added.key)
 
 
 async def test_draining_answers_what_is_under_way(pool: Pool, session: aiohttp.ClientSession) -> None:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import msgspec
 import structlog
 
-from tocengine.errors import ContentError, RefusedError
+from tocengine.errors import ContentError, RefusedError, SetAsideError
 from tocengine.model.event import EventRecord
 from tocengine.model.ids import FeedName
 from tocengine.model.message import ContentType, Disposition, Message, Problem, Receipt
@@ -81,6 +81,8 @@ class Intake:
         return await self._store_refused(message, error)
 
     def _takes_anyway(self, message: Message, error: RefusedError) -> bool:
+        if isinstance(error, SetAsideError):
+            return True
         return message.content_type is ContentType.HL7V2 and error.ack_code == "AE" and message.feed not in self._strict
 
     async def _quarantine(self, message: Message, problem: Problem) -> Receipt:

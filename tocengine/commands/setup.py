@@ -1,10 +1,9 @@
-"""Owns the commands that set an engine up: starter files, configuration check, directory, API clients."""
+"""Owns the commands that set an engine up: starter files, configuration check, directory."""
 
 from pathlib import Path
 
 import typer
 
-from tocengine.adapters.fhir.clients import add_client, list_clients, revoke_client
 from tocengine.app import utc_now
 from tocengine.audit.postgres import PostgresAuditTrail
 from tocengine.commands import output
@@ -12,14 +11,12 @@ from tocengine.commands.session import ConfigOption, JsonOption, connected, load
 from tocengine.config_file import domains_by_name
 from tocengine.errors import ConfigurationError, TocError
 from tocengine.model.directory import RecipientKind
-from tocengine.model.ids import FeedName
 from tocengine.routing.apply import Plan, plan, plan_panel
 from tocengine.routing.apply import apply as apply_plan
 from tocengine.routing.directory_file import load_directory_file, recipient_id
 from tocengine.routing.panels import load_panel_csv
 from tocengine.starter import write_starter
 
-clients = typer.Typer(no_args_is_help=True, help="FHIR API clients: who may send, on which feed.")
 config_commands = typer.Typer(no_args_is_help=True, help="The configuration file.")
 
 
@@ -89,45 +86,3 @@ def _show_plan(done: Plan, plan_only: bool) -> None:
         output.stdout.print("Nothing to change.")
     elif plan_only:
         output.stdout.print("Nothing was changed: --plan.")
-
-
-@clients.command("add")
-def add(name: str, feed: str = typer.Option(..., "--feed"), config: Path = ConfigOption) -> None:
-    """Add a client and show its key, this once."""
-    settings = load(config)
-    if feed not in {each.name for each in settings.feeds if each.protocol == "fhir"}:
-        output.fail(f"no feed {feed!r} with protocol fhir is configured", 2)
-
-    async def work() -> str:
-        async with connected(settings) as pool:
-            made = await add_client(pool, PostgresAuditTrail(), name, FeedName(feed), user(), utc_now())
-            return made.key
-
-    key = run(work())
-    output.stdout.print(f"Client {name} may send on feed {feed}. Its key, not shown again:\n{key}", markup=False)
-
-
-@clients.command("list")
-def list_all(config: Path = ConfigOption, as_json: bool = JsonOption) -> None:
-    """Every client, revoked ones too."""
-
-    async def work() -> list[dict[str, object]]:
-        async with connected(load(config)) as pool:
-            return [
-                {name: getattr(client, name) for name in client.__struct_fields__}
-                for client in await list_clients(pool)
-            ]
-
-    output.rows(run(work()), as_json=as_json, title="FHIR clients", empty="No clients: FHIR is taken on loopback only.")
-
-
-@clients.command("revoke")
-def revoke(name: str, config: Path = ConfigOption) -> None:
-    """End a client; its key is refused within 2 s."""
-
-    async def work() -> None:
-        async with connected(load(config)) as pool:
-            await revoke_client(pool, PostgresAuditTrail(), name, user(), utc_now())
-
-    run(work())
-    output.stdout.print(f"Client {name} is revoked.", markup=False)

@@ -1,35 +1,15 @@
-"""Owns what a FHIR notification means: a Da Vinci admit, discharge or transfer bundle to the canonical event.
-
-The event gets the HL7 v2 trigger it is equivalent to, so that tracking knows one vocabulary:
-
-=============================  ====================================================  ========
-notification event             Encounter                                             trigger
-=============================  ====================================================  ========
-any of the three               status cancelled, entered-in-error                    A11
-admit                          status planned, or class PRENC                        A05
-admit                          class inpatient or observation                        A01
-admit                          any other class (EMER: ED registration)               A04
-discharge                      open status, and no period.end and no disposition     A13
-discharge                      otherwise                                             A03
-transfer                       finished, or has period.end, disposition, destination A03
-transfer                       open, class inpatient or observation                  A06
-transfer                       open, any other class                                 A02
-=============================  ====================================================  ========
-
-There is no code for cancelling a discharge (domain 4.1); an open encounter under a discharge event without anything
-that a discharge states is read as one. A transfer notification is never sent for a bed move, so an open inpatient is
-one who came from the ED: A06, which on a visit known as inpatient is an update. Any other code of the Da Vinci code
-system is stored and marked as not handled yet.
-"""
+"""Owns what a FHIR Bundle means: each encounter it speaks of becomes canonical events (`fhir_trigger` says which)."""
 
 from collections.abc import Sequence
 from datetime import UTC, timedelta
 
 import msgspec
 
-from tocengine.errors import ContentError
-from tocengine.formats.fhir.incoming import Notification, read_json, read_notification
-from tocengine.formats.fhir.resources import TERMINOLOGY, Json, Resource
+from tocengine.errors import ContentError, SetAsideError
+from tocengine.formats.fhir.incoming import Notification, read_notifications
+from tocengine.formats.fhir.json_body import parse_json
+from tocengine.formats.fhir.resources import TERMINOLOGY, Json, Resource, collection
+from tocengine.formats.fhir.subscriptions import EVENTS, is_subscription_bundle, read_status
 from tocengine.formats.hl7v2.time import zone
 from tocengine.model.event import Event, EventRecord, Processing
 from tocengine.model.facts import EncounterFacts, PatientClass, PatientFacts, known
@@ -40,13 +20,10 @@ from tocengine.normalize.codes import codes_for
 from tocengine.normalize.fhir_content import collection_of
 from tocengine.normalize.fhir_encounter import read_encounter
 from tocengine.normalize.fhir_patient import read_patient
+from tocengine.normalize.fhir_trigger import OPEN, triggers_of
 from tocengine.normalize.fhir_values import Reader, domains_by_system
 
-ADMIT, DISCHARGE, TRANSFER = "notification-admit", "notification-discharge", "notification-transfer"
 FUTURE_TOLERANCE = timedelta(hours=24)
-_VOID = frozenset({"cancelled", "entered-in-error"})
-_OPEN = frozenset({"planned", "arrived", "triaged", "in-progress", "onleave"})
-_IN_BED = frozenset({PatientClass.INPATIENT, PatientClass.OBSERVATION})
 _HTEST = TERMINOLOGY + "v3-ActReason", "HTEST"
 
 
@@ -60,9 +37,21 @@ class FhirNormalizer:
         self._domains = domains_by_system(source.domains)
 
     def normalize(self, message: Message) -> Sequence[EventRecord]:
-        """One event. Raises SyntaxRefusedError where the body is no notification, ContentError where it lacks the
-        patient's or the visit's identifier."""
-        notification = read_notification(read_json(message.body))
+        """The events of every encounter the body speaks of, each with the next `part`.
+
+        Raises SyntaxRefusedError where the body is no Bundle that is taken, ContentError where it lacks the patient's
+        or the visit's identifier, SetAsideError for a subscription notification without the resources it is about.
+        """
+        bundle = parse_json(message.body)
+        notifications = read_notifications(bundle)
+        if not notifications and is_subscription_bundle(bundle):
+            _refuse_without_resources(bundle)
+        found: list[EventRecord] = []
+        for notification in notifications:
+            found += self._events(notification, message, len(found))
+        return found
+
+    def _events(self, notification: Notification, message: Message, part: int) -> list[EventRecord]:
         reader = Reader(notification, self._source, self._codes, self._domains, self._zone, message.received_at)
         patient_key, patient = read_patient(reader)
         if patient_key is None:
@@ -70,34 +59,40 @@ class FhirNormalizer:
         visit_key, encounter = read_encounter(reader)
         if visit_key is None:
             raise _missing("visit_identifier_missing", "No identifier with a system.", notification.encounter_path)
-        trigger = trigger_of(notification, known(encounter.patient_class) or PatientClass.UNKNOWN)
+        first, *following = triggers_of(notification, known(encounter.patient_class) or PatientClass.UNKNOWN)
         recorded = self._recorded(notification, message, reader)
         event = Event(
             message_id=message.message_id,
+            part=part,
             feed=message.feed,
             facility=message.facility,
             content_type=ContentType.FHIR,
-            trigger=trigger or notification.event,
+            trigger=first or notification.event,
             control_id=message.control_id,
             message_day=recorded.at.astimezone(UTC).date().isoformat(),
             received_at=message.received_at,
             recorded=recorded,
-            effective=_effective(trigger, encounter, notification, reader),
+            effective=_effective(first, encounter, notification, reader),
             processing=self._processing(notification, patient, reader),
             shadow=self._source.shadow,
-            handled=bool(trigger),
+            handled=bool(first),
             patient=patient_key,
             visit=visit_key,
             patient_facts=patient,
-            encounter_facts=encounter if trigger == "A03" else _still_open(encounter, trigger, reader),
-            flags=_flags(trigger, notification, reader),
+            encounter_facts=encounter if first == "A03" else _still_open(encounter, first, reader),
+            flags=_flags(first, notification, reader),
             unmapped=tuple(reader.unmapped),
         )
-        content = collection_of(notification, patient_key, visit_key, self._source.facility, self._codes)
-        return (EventRecord(summary=event, fhir=msgspec.Raw(content)),)
+        content = collection_of(
+            notification, patient_key, visit_key, self._source.facility, self._codes, message.message_id
+        )
+        records = [EventRecord(summary=event, fhir=msgspec.Raw(content))]
+        for position, trigger in enumerate(following, 1):
+            records.append(_followed(event, trigger, position))
+        return records
 
     def _recorded(self, notification: Notification, message: Message, reader: Reader) -> Timestamp:
-        """Bundle.timestamp; the time of receipt where it is none, or more than 24 h ahead of it."""
+        """Bundle.timestamp; the time of receipt where there is none, or it is more than 24 h ahead."""
         stated = reader.time(notification.bundle.get("timestamp"))
         received = Timestamp(message.received_at.isoformat(), message.received_at, assumed=True)
         if stated is None:
@@ -119,25 +114,6 @@ class FhirNormalizer:
         return Processing.PRODUCTION
 
 
-def trigger_of(notification: Notification, patient_class: PatientClass) -> str:
-    """The HL7 v2 trigger the notification is equivalent to; "" for an event that is not handled yet."""
-    status = notification.encounter.get("status")
-    if notification.event not in (ADMIT, DISCHARGE, TRANSFER):
-        return ""
-    if status in _VOID:
-        return "A11"
-    ending = _says_how_it_ended(notification.encounter)
-    if notification.event == ADMIT:
-        if status == "planned" or patient_class is PatientClass.PREADMIT:
-            return "A05"
-        return "A01" if patient_class in _IN_BED else "A04"
-    if notification.event == DISCHARGE:
-        return "A13" if status in _OPEN and not ending else "A03"
-    if status == "finished" or ending:
-        return "A03"
-    return "A06" if patient_class in _IN_BED else "A02"
-
-
 def labels_of(resource: Resource) -> set[tuple[str, str]]:
     """(system, code) of Resource.meta.security."""
     match resource.get("meta"):
@@ -150,11 +126,18 @@ def labels_of(resource: Resource) -> set[tuple[str, str]]:
     return set()
 
 
-def _says_how_it_ended(encounter: Resource) -> bool:
-    period, stay = encounter.get("period"), encounter.get("hospitalization")
-    has_end = isinstance(period, dict) and "end" in period
-    has_outcome = isinstance(stay, dict) and ("dischargeDisposition" in stay or "destination" in stay)
-    return has_end or has_outcome
+def _followed(event: Event, trigger: str, position: int) -> EventRecord:
+    """What comes right after `event`, of the same message, and has no content of its own."""
+    summary = msgspec.structs.replace(
+        event,
+        part=event.part + position,
+        trigger=trigger,
+        effective=None,
+        sequence=(event.sequence or 0) + position,  # so that it stays behind in the canonical order
+        unmapped=(),
+        flags=(),
+    )
+    return EventRecord(summary=summary, fhir=msgspec.Raw(collection([])))
 
 
 def _effective(trigger: str, encounter: EncounterFacts, notification: Notification, reader: Reader) -> Timestamp | None:
@@ -164,7 +147,9 @@ def _effective(trigger: str, encounter: EncounterFacts, notification: Notificati
     """
     if trigger == "A03":
         return known(encounter.discharged)
-    if trigger in ("A01", "A04", "A05"):
+    if trigger == "A01":
+        return _class_change(notification.encounter, reader) or known(encounter.admitted)
+    if trigger == "A04":
         return known(encounter.admitted)
     if trigger == "A06":
         return _class_change(notification.encounter, reader)
@@ -194,10 +179,17 @@ def _flags(trigger: str, notification: Notification, reader: Reader) -> tuple[st
     status = notification.encounter.get("status")
     if status == "entered-in-error":
         reader.flag("entered_in_error")
-    if trigger == "A03" and status in _OPEN:
+    if trigger == "A03" and status in OPEN:
         reader.flag("status_contradicts_event")
     return tuple(sorted(reader.flags))
 
 
 def _missing(reason: str, text: str, path: str) -> ContentError:
     return ContentError(Problem(reason=reason, text=text, location=path + ".identifier", code="required"))
+
+
+def _refuse_without_resources(bundle: Resource) -> None:
+    """A subscription that was asked for ids only tells that something happened, and not what."""
+    if read_status(bundle).type == EVENTS:
+        text = "The notification carries no Encounter with its Patient: its subscription sends too little."
+        raise SetAsideError(Problem(reason="resources_not_sent", text=text, location="Bundle.entry", code="incomplete"))

@@ -2,42 +2,56 @@
 
 Senders make up ids for each message; the engine's are derived from what identifies a thing, so that the content of
 several messages, of either format, overlays to one chart. Message wrapping (MessageHeader, Provenance), narrative and
-social security numbers do not go on; the raw message keeps them.
+social security numbers do not go on; the raw message keeps them. Documents are kept as they came.
 """
 
 import orjson
 
 from tocengine.formats.fhir.ids import encounter_id, facility_id, full_url, patient_id, resource_id
-from tocengine.formats.fhir.incoming import Notification
-from tocengine.formats.fhir.resources import NPI, Json, Resource, absent
+from tocengine.formats.fhir.incoming import BundleKind, Notification
+from tocengine.formats.fhir.resources import NPI, Json, Resource, absent, collection
 from tocengine.model.identity import PatientKey, VisitKey
+from tocengine.model.ids import MessageId
 from tocengine.model.profile import SendingFacility
 from tocengine.normalize.codes import Codes
+from tocengine.normalize.fhir_documents import document_of, is_charted, link
 from tocengine.normalize.fhir_patient import is_kept
-from tocengine.normalize.fhir_values import SSN, codings_of, concept_text, identifiers_of, text_of
+from tocengine.normalize.fhir_values import SSN, codings_of, concept_text, identifiers_of, objects, text_of
 
-_WRAPPING = frozenset({"MessageHeader", "Provenance", "OperationOutcome", "Bundle"})
+_WRAPPING = frozenset({"MessageHeader", "Provenance", "OperationOutcome"})
+_DOCUMENT_CONTENT = frozenset({"Bundle", "Binary"})
 _SHARED = frozenset({"Practitioner", "Organization", "Location", "Medication"})
 """Types whose identifier names the same thing in every encounter; others belong to this one."""
 
 
 def collection_of(
-    notification: Notification, patient: PatientKey, visit: VisitKey, facility: SendingFacility, codes: Codes
+    notification: Notification,
+    patient: PatientKey,
+    visit: VisitKey,
+    facility: SendingFacility,
+    codes: Codes,
+    message_id: MessageId,
 ) -> bytes:
     """The Bundle in JSON. Takes the notification apart: its resources are changed in place and not used again."""
+    original = orjson.dumps(notification.bundle) if notification.kind is BundleKind.DOCUMENT else b""
+    document = document_of(notification, original, encounter_id(visit), patient_id(patient), message_id)
     naming = _Naming(notification, patient, visit, facility)
-    entries: list[Json] = []
-    written: set[str] = set()
+    found: list[Resource] = []
     for _, resource in notification.entries:
         identity = naming.ids.get(id(resource))
-        if identity is None or identity in written:
+        if identity is None:
             continue
-        written.add(identity)
+        if resource["resourceType"] in _DOCUMENT_CONTENT:  # as it is: it may be signed
+            found.append({**resource, "id": identity})
+            continue
         _trim(resource, codes)
         naming.rewrite(resource)
         resource["id"] = identity
-        entries.append({"fullUrl": full_url(identity), "resource": resource})
-    return orjson.dumps({"resourceType": "Bundle", "type": "collection", "entry": entries})
+        found.append(resource)
+        if resource["resourceType"] == "DocumentReference":
+            naming.rewrite_attachments(resource)
+            found += link(resource, encounter_id(visit), patient_id(patient))
+    return collection({str(resource["id"]): resource for resource in [*found, *(document or ())]}.values())
 
 
 class _Naming:
@@ -52,7 +66,8 @@ class _Naming:
         self.ids: dict[int, str] = {}  # by identity of the decoded object
         taken: dict[str, Resource] = {}
         for _, resource in notification.entries:
-            if resource["resourceType"] in _WRAPPING:
+            kind = resource["resourceType"]
+            if kind in _WRAPPING or not (is_charted(resource, notification) or _is_document(resource)):
                 continue
             if resource is notification.patient:
                 identity = patient_id(patient)
@@ -79,6 +94,17 @@ class _Naming:
                 if isinstance(item, dict | list):
                     self.rewrite(item)
 
+    def rewrite_attachments(self, document: Resource) -> None:
+        """Points at what the message itself carries of a document (a Binary, a document Bundle) under its new id."""
+        for content in objects(document.get("content")):
+            attachment = content.get("attachment")
+            if not isinstance(attachment, dict):
+                continue
+            carried = self._notification.by_url.get(text_of(attachment, "url"))
+            identity = self.ids.get(id(carried)) if carried is not None else None
+            if identity is not None:
+                attachment["url"] = full_url(identity)
+
     def _point(self, reference: Resource, target: str) -> None:
         resource = self._notification.by_url.get(target)
         identity = self.ids.get(id(resource)) if resource is not None else None
@@ -102,6 +128,10 @@ class _Naming:
         system, code = next(iter(codings_of(resource.get("code"))), ("", ""))
         name = text_of(resource, "name") or concept_text(resource.get("code"))
         return resource_id(kind, *scope, system, code, name)
+
+
+def _is_document(resource: Resource) -> bool:
+    return resource["resourceType"] == "Bundle" and resource.get("type") == "document"
 
 
 def _alike(one: Resource, other: Resource) -> bool:

@@ -85,11 +85,19 @@ def read_encounter(reader: Reader) -> tuple[VisitKey | None, EncounterFacts]:
 
 
 def _visit(encounter: Resource, reader: Reader) -> VisitKey | None:
-    """The visit number (type VN), else the first identifier that says its system and is no account number."""
+    """The visit number (type VN), else the first identifier that says its system and is no account number.
+
+    Where there is none: the address of the Encounter on its sender's server, which is the same in every message of
+    that server. A message's own addresses (``urn:uuid:``) are made up for it and name nothing.
+    """
     sent = [number for number in identifiers_of(encounter) if number.system and number.type != "AN"]
     sent.sort(key=lambda number: number.type != "VN")
     if not sent:
-        return None
+        base, separator, identity = reader.notification.encounter_url.rpartition("/Encounter/")
+        if not separator or not base.startswith(("https://", "http://")) or not identity:
+            return None
+        reader.flag("visit_by_address")
+        return VisitKey(base + "/Encounter", identity)
     known = reader.identifier(sent[0])
     return VisitKey(known.domain, known.value)
 

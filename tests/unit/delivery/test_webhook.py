@@ -93,8 +93,8 @@ def rendered(notice: Notice, snapshot: Snapshot = SNAPSHOT, chart: bytes = b"{}"
             Level.FULL,
             {
                 "patient": PATIENT | {"allergies": []},
-                "encounter": ENCOUNTER | CLINICAL,
-                "not_supplied": ["allergies"],
+                "encounter": ENCOUNTER | CLINICAL | {"documents": []},
+                "not_supplied": ["allergies", "documents"],
                 "flags": ["tz_assumed"],
             },
         ),
@@ -131,7 +131,7 @@ def test_allergies_come_from_the_chart_and_only_at_level_full() -> None:
             "criticality": "high",
         }
     ]
-    assert data["not_supplied"] == []
+    assert data["not_supplied"] == ["documents"]
     assert b"Penicillin" not in orjson.dumps(rendered(replace(NOTICE, level=Level.STANDARD), chart=chart))
 
 
@@ -147,6 +147,7 @@ def test_what_is_not_known_is_null_and_named() -> None:
         "disposition",
         "diagnoses",
         "allergies",
+        "documents",
     ]
     assert isinstance(data["encounter"], dict)
     assert data["encounter"]["treating"] is None

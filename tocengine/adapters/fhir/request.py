@@ -1,14 +1,19 @@
 """Owns what a request means, without any socket: its identity as a message, what is wrong with it, and the answer."""
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
 import orjson
 
-from tocengine.errors import RefusedError
-from tocengine.formats.fhir.incoming import Notification, read_json, read_notification, refuse, safe_name
+from tocengine.errors import RefusedError, SyntaxRefusedError
+from tocengine.formats.fhir.incoming import read_notifications
+from tocengine.formats.fhir.incoming_checks import incoming_problems
+from tocengine.formats.fhir.json_body import DEFAULT_LIMITS, BodyLimits, path_text, read_json
+from tocengine.formats.fhir.resources import Resource
 from tocengine.model.ids import FeedName, MessageId, derive
 from tocengine.model.message import Disposition, Problem, Receipt
 
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
 
 FHIR_JSON = "application/fhir+json"
 _CONTENT_TYPES = frozenset({FHIR_JSON, "application/json"})
+MAX_PROBLEMS = 20
 PRELOADED = ("MessageHeader", "Encounter", "Patient", "Practitioner", "Organization", "Location", "Condition")
 
 
@@ -48,41 +54,56 @@ def message_id(feed: FeedName, client: str, body: bytes) -> MessageId:
     return MessageId(derive("message", feed, client, control_id(body), hashlib.sha256(body).digest()))
 
 
-def media_type_accepted(header: str, encoding: str) -> bool:
-    """Whether Content-Type and Content-Encoding are ones we read: FHIR JSON in UTF-8, not compressed."""
-    kind, *parameters = (part.strip().lower() for part in header.split(";"))
-    charset = next((p.removeprefix("charset=").strip('"') for p in parameters if p.startswith("charset=")), "utf-8")
-    return kind in _CONTENT_TYPES and charset in ("utf-8", "utf8") and encoding.lower() in ("", "identity")
+def media_type_accepted(header: str) -> bool:
+    """Whether Content-Type is one we read: FHIR JSON in UTF-8, of R4 where it names a version."""
+    kind, *rest = (part.strip().lower() for part in header.split(";"))
+    parameters = dict(part.partition("=")[::2] for part in rest)
+    charset, version = (parameters.get(name, "").strip('"') for name in ("charset", "fhirversion"))
+    return kind in _CONTENT_TYPES and charset in ("", "utf-8", "utf8") and version in ("", "4.0", "4.0.1")
 
 
-def check_message(body: bytes) -> RefusedError | None:
-    """What makes the body no valid notification; None where it may go to the intake.
+def check_message(body: bytes, limits: BodyLimits = DEFAULT_LIMITS) -> RefusedError | None:
+    """What makes the body no valid Bundle of a kind that is taken; None where it may go to the intake.
 
-    The rules of messages first (`formats.fhir.incoming`), then every resource against its R4B model, which finds
-    unknown elements, wrong types and wrong cardinalities (but no bindings and no profiles).
+    The rules of Bundles first (`formats.fhir.incoming`), which end at the first problem; then what R4 demands of the
+    content (`formats.fhir.incoming_checks`) and every resource against its R4B model, which finds unknown elements,
+    wrong types and wrong cardinalities. Of those, up to 20 are named at once.
     """
     try:
-        _check_models(read_notification(read_json(body)))
+        bundle = read_json(body, limits)
+        notifications = read_notifications(bundle)
     except RefusedError as error:
         return error
-    return None
+    found: dict[str, Problem] = {}
+    for problem in chain(*map(incoming_problems, notifications[:1]), _model_problems(bundle)):
+        found.setdefault(problem.location, problem)
+        if len(found) == MAX_PROBLEMS:
+            break
+    return SyntaxRefusedError(*found.values()) if found else None
 
 
-def _check_models(notification: Notification) -> None:
+def _model_problems(bundle: Resource) -> Iterator[Problem]:
     from pydantic import ValidationError
 
-    for position, (_, resource) in enumerate(notification.entries):
+    listed = bundle.get("entry")
+    for position, item in enumerate(listed if isinstance(listed, list) else ()):
+        resource = item.get("resource") if isinstance(item, dict) else None
+        if not isinstance(resource, dict):
+            continue
         path = f"Bundle.entry[{position}].resource"
         model = _model(str(resource["resourceType"]))
         if model is None:
-            refuse("type_unknown", "The resource's type is not one of FHIR R4.", path + ".resourceType", "structure")
+            text = "The resource's type is not one of FHIR R4."
+            yield Problem(reason="type_unknown", text=text, location=path + ".resourceType", code="structure")
+            continue
         try:
             model.model_validate(resource)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            names = [f"[{part}]" if isinstance(part, int) else "." + safe_name(part) for part in first["loc"]]
-            text = "An element is not one of FHIR R4." if first["type"] == "extra_forbidden" else "Not valid FHIR R4."
-            refuse("not_r4", text, path + "".join(name for name in names if name != ".root"), "structure")
+            for each in error.errors(include_url=False, include_context=False, include_input=False):
+                where = tuple(part for part in each["loc"] if part != "root")
+                unknown = each["type"] == "extra_forbidden"
+                text = "An element is not one of FHIR R4." if unknown else "Not valid FHIR R4."
+                yield Problem(reason="not_r4", text=text, location=path_text(path, where), code="structure")
 
 
 @lru_cache(maxsize=256)
@@ -108,13 +129,15 @@ def preload_models() -> None:
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """An HTTP answer with an OperationOutcome."""
+    """An HTTP answer: an OperationOutcome, unless it says another type."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    content_type: str = ""  # FHIR JSON
 
 
-def answer_to(receipt: Receipt) -> Answer:
+def answer_to(receipt: Receipt, location: str = "") -> Answer:
     """202: the message is durable, and nothing more is promised (a repeated one is answered the same).
 
     A message that was set aside for a person is durable too; the outcome says so as a warning. A refused one gets
@@ -123,23 +146,33 @@ def answer_to(receipt: Receipt) -> Answer:
     identity = f"message {receipt.message_id}"
     problem = receipt.problem
     if receipt.disposition is Disposition.REFUSED and problem is not None:
-        return refusal(problem, int(receipt.answered or 422), identity)
+        return refusal((problem,), int(receipt.answered or 422), identity)
+    headers = {"Location": location} if location else {}
     if receipt.disposition is Disposition.QUARANTINED and problem is not None:
-        return Answer(status=202, body=_outcome("warning", problem, identity))
+        return Answer(status=202, body=_outcome("warning", (problem,), identity), headers=headers)
     accepted = Problem(reason="accepted", text="The message was received and stored.", code="informational")
-    return Answer(status=202, body=_outcome("information", accepted, identity))
+    return Answer(status=202, body=_outcome("information", (accepted,), identity), headers=headers)
 
 
-def refusal(problem: Problem, status: int, diagnostics: str = "") -> Answer:
-    """A negative answer."""
-    return Answer(status=status, body=_outcome("error", problem, diagnostics))
+def refusal(problems: Sequence[Problem], status: int, diagnostics: str = "") -> Answer:
+    """A negative answer: one issue for each problem."""
+    return Answer(status=status, body=_outcome("error", problems, diagnostics))
 
 
-def _outcome(severity: str, problem: Problem, diagnostics: str) -> bytes:
-    code = problem.code if problem.code and not problem.code.isdigit() else "processing"
-    issue: dict[str, object] = {"severity": severity, "code": code, "details": {"text": problem.text}}
-    if diagnostics:
-        issue["diagnostics"] = diagnostics
-    if problem.location:
-        issue["expression"] = [problem.location]
-    return orjson.dumps({"resourceType": "OperationOutcome", "issue": [issue]})
+def information(text: str, status: int = 200, diagnostics: str = "") -> Answer:
+    """A positive answer that says something."""
+    problem = Problem(reason="information", text=text, code="informational")
+    return Answer(status=status, body=_outcome("information", (problem,), diagnostics))
+
+
+def _outcome(severity: str, problems: Sequence[Problem], diagnostics: str) -> bytes:
+    issues = []
+    for problem in problems:
+        code = problem.code if problem.code and not problem.code.isdigit() else "processing"
+        issue: dict[str, object] = {"severity": severity, "code": code, "details": {"text": problem.text}}
+        if diagnostics:
+            issue["diagnostics"] = diagnostics
+        if problem.location:
+            issue["expression"] = [problem.location]
+        issues.append(issue)
+    return orjson.dumps({"resourceType": "OperationOutcome", "issue": issues})

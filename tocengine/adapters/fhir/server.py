@@ -1,81 +1,82 @@
-"""Owns the FHIR endpoint: who may send, how much is read, and that nothing positive is said before it is durable."""
+"""Owns the FHIR endpoint: what each request gets, and that nothing positive is said before it is durable."""
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 
-import orjson
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tocengine import __version__
+from tocengine.adapters.fhir.authentication import Doorkeeper, Sender, is_loopback
+from tocengine.adapters.fhir.body import RefusedRequest, read_body
 from tocengine.adapters.fhir.clients import ClientStore
+from tocengine.adapters.fhir.metadata import capability_statement, smart_configuration
 from tocengine.adapters.fhir.request import (
     FHIR_JSON,
     Answer,
     answer_to,
     check_message,
     control_id,
-    media_type_accepted,
     message_id,
     preload_models,
     refusal,
 )
+from tocengine.adapters.fhir.smart import AccessTokens
+from tocengine.adapters.fhir.tokens import TokenEndpoint
+from tocengine.adapters.fhir.tracking import TrackingLinks, message_status
 from tocengine.config import HttpSettings, listen_address
 from tocengine.errors import ConfigurationError, UnavailableError
+from tocengine.formats.fhir.json_body import BodyLimits
 from tocengine.model.ids import FeedName
 from tocengine.model.message import MAX_CONTROL_ID, ContentType, Message, Problem
 from tocengine.model.profile import Source
 from tocengine.ports import Clock, Intake
-from tocengine.telemetry import Metrics
+from tocengine.postgres import Pool
+from tocengine.telemetry import Metrics, origin_of
 from tocengine.web import WebServer
 
-BODY_TIMEOUT_S = 30.0
 RETRY_AFTER_S = 5
 LARGE_BYTES = 128 * 1024
+_INTAKE_PATHS = ("/fhir/$process-message", "/fhir", "/fhir/", "/fhir/Bundle")
 _log = structlog.get_logger()
-
-
-class _RefusedRequest(Exception):  # noqa: N818 - an answer on its way, not a failure
-    """Ends a request with an answer before any message exists."""
-
-    def __init__(self, status: int, code: str, text: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(text)
-        self.answer = refusal(Problem(reason=code, text=text, code=code), status)
-        self.headers = dict(headers or {})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach, or is, `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+Work = Callable[[Request], Awaitable[tuple[Answer, str]]]
+"""What a request asks for: its answer, and the feed it is counted for."""
 
 
 def create_app(
     intake: Intake,
     sources: Mapping[FeedName, Source],
     client_store: ClientStore,
+    pool: Pool,
     metrics: Metrics,
     settings: HttpSettings,
     clock: Clock,
+    *,
+    base_url: str,
+    secret: bytes,
 ) -> Starlette:
-    """The application. `sources` are the feeds with protocol "fhir", by name."""
-    endpoint = _Endpoint(intake, sources, client_store, metrics, settings, clock)
+    """The application.
+
+    `sources` are the feeds with protocol "fhir", by name; `base_url` is the FHIR base as partners see it; `secret`
+    is the same in every process of the engine: tokens and message addresses are signed with keys made from it.
+    """
+    tokens = AccessTokens(secret, base_url)
+    doorkeeper = Doorkeeper(sources, client_store, tokens, settings, clock)
+    endpoint = _Endpoint(intake, doorkeeper, TrackingLinks(secret, base_url), pool, metrics, settings, clock)
+    token_endpoint = TokenEndpoint(client_store, tokens, doorkeeper, base_url, clock)
+    answers = _Answers(metrics)
     return Starlette(
         routes=[
-            *(
-                Route(path, endpoint.process_message, methods=["POST"])
-                for path in ("/fhir/$process-message", "/fhir", "/fhir/", "/fhir/Bundle")
+            *(Route(path, answers.to(endpoint.take_in), methods=["POST"]) for path in _INTAKE_PATHS),
+            Route("/fhir/message/{name}", answers.to(endpoint.status), methods=["GET"]),
+            Route("/fhir/auth/token", answers.to(token_endpoint.token), methods=["POST"]),
+            Route("/fhir/metadata", _document(capability_statement(settings, base_url, clock()), FHIR_JSON)),
+            Route(
+                "/fhir/.well-known/smart-configuration", _document(smart_configuration(base_url), "application/json")
             ),
-            Route("/fhir/metadata", _metadata(settings, clock), methods=["GET"]),
         ],
         exception_handlers={404: _plain_refusal, 405: _plain_refusal},
     )
@@ -87,7 +88,9 @@ class FhirServer:
     def __init__(self, app: Starlette, client_store: ClientStore, settings: HttpSettings, drain_s: float = 5.0) -> None:
         self._clients = client_store
         self._listen = settings.listen
-        self._web = WebServer(app, settings.listen, drain_s=drain_s)
+        self._web = WebServer(
+            app, settings.listen, drain_s=drain_s, tls=settings.tls, max_requests=settings.max_requests
+        )
 
     @property
     def port(self) -> int:
@@ -116,176 +119,116 @@ class FhirServer:
     drain = stop
 
 
+class _Answers:
+    """Turns what goes wrong into answers, and counts them. No answer carries a trace or a value of the message."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def to(self, work: Work) -> Callable[[Request], Awaitable[Response]]:
+        """The route's function around `work`."""
+
+        async def respond(request: Request) -> Response:
+            started = perf_counter()
+            feed = ""
+            try:
+                answer, feed = await work(request)
+                response = _respond(answer)
+            except RefusedRequest as refused:
+                self._metrics.fhir_refused.labels(refused.reason).inc()
+                response = _respond(refused.answer, refused.headers)
+            except UnavailableError as error:
+                _log.warning("message not stored", feed=feed, error_type=type(error).__name__)
+                response = _unavailable()
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody reads it
+            except Exception as error:
+                _log.error("request failed", feed=feed, **origin_of(error))
+                problem = Problem(reason="internal", text="The request could not be processed.", code="exception")
+                response = _respond(refusal((problem,), 500))
+            self._metrics.answered.labels(feed, str(response.status_code)).inc()
+            if feed:
+                self._metrics.answer_seconds.labels(feed).observe(perf_counter() - started)
+            return response
+
+        return respond
+
+
 class _Endpoint:
     def __init__(
         self,
         intake: Intake,
-        sources: Mapping[FeedName, Source],
-        clients: ClientStore,
+        doorkeeper: Doorkeeper,
+        links: TrackingLinks,
+        pool: Pool,
         metrics: Metrics,
         settings: HttpSettings,
         clock: Clock,
     ) -> None:
-        self._intake = intake
-        self._sources = sources
-        self._clients = clients
-        self._metrics = metrics
-        self._max_bytes = settings.max_body_bytes
-        self._local = is_loopback(listen_address(settings.listen)[0])
-        self._clock = clock
+        self._intake, self._doorkeeper, self._links, self._pool = intake, doorkeeper, links, pool
+        self._metrics, self._settings, self._clock = metrics, settings, clock
+        self._limits = BodyLimits(depth=settings.max_depth, entries=settings.max_entries)
 
-    async def process_message(self, request: Request) -> Response:
-        """``$process-message`` of Da Vinci Unsolicited Notifications: an HTTP status and an OperationOutcome."""
-        started = perf_counter()
-        feed = ""
-        try:
-            source, sender, peer = await self._sender(request)
-            feed = source.feed
-            answer = await self._take(await self._read(request), source, sender, peer)
-            response = _respond(answer)
-        except _RefusedRequest as refused:
-            response = _respond(refused.answer, refused.headers)
-        except UnavailableError as error:
-            _log.warning("message not stored", feed=feed, error_type=type(error).__name__)
-            response = _unavailable()
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody reads it
-        except Exception as error:  # no answer of ours may carry a trace
-            _log.error("request failed", feed=feed, error_type=type(error).__name__)
-            problem = Problem(reason="internal", text="The request could not be processed.", code="exception")
-            response = _respond(refusal(problem, 500))
-        self._metrics.answered.labels(feed, str(response.status_code)).inc()
-        if feed:
-            self._metrics.answer_seconds.labels(feed).observe(perf_counter() - started)
-        return response
+    async def take_in(self, request: Request) -> tuple[Answer, str]:
+        """A Bundle of any kind that is taken: an HTTP status and an OperationOutcome, no response message."""
+        sender = await self._doorkeeper.sender(request)
+        if "async" in request.query_params or "response-url" in request.query_params:
+            raise RefusedRequest(422, "not-supported", "Notifications are processed without a response message.")
+        body = await read_body(request, self._settings)
+        return await self._take(body, sender), sender.source.feed
 
-    async def _take(self, body: bytes, source: Source, sender: str, peer: str) -> Answer:
+    async def status(self, request: Request) -> tuple[Answer, str]:
+        """What became of a message that this sender sent."""
+        sender = await self._doorkeeper.sender(request, sends=False)
+        wanted = self._links.message_id(request.path_params["name"], sender.identity)
+        if wanted is None:
+            raise RefusedRequest(404, "not-found", "You sent no such message.")
+        return await message_status(self._pool, wanted), sender.source.feed
+
+    async def _take(self, body: bytes, sender: Sender) -> Answer:
+        source = sender.source
         message = Message(
-            message_id=message_id(source.feed, sender, body),
+            message_id=message_id(source.feed, sender.identity, body),
             feed=source.feed,
             facility=source.facility.id,
             content_type=ContentType.FHIR,
             control_id=control_id(body)[:MAX_CONTROL_ID],
             received_at=self._clock(),
             body=body,
-            peer=peer,
+            peer=sender.peer,
         )
         if len(body) > LARGE_BYTES:  # checking takes about 0.2 ms a kilobyte; others go on meanwhile
-            error = await asyncio.to_thread(check_message, body)
+            error = await asyncio.to_thread(check_message, body, self._limits)
         else:
-            error = check_message(body)
+            error = check_message(body, self._limits)
         if error is None:
-            return answer_to(await self._intake.accept(message))
+            receipt = await self._intake.accept(message)
+            return answer_to(receipt, self._links.location(message.message_id, sender.identity))
         try:
             await self._intake.refuse(message, error)
         except UnavailableError:  # the sender learns what is wrong all the same, and will send it again corrected
             _log.warning("refused message not kept", feed=source.feed, reason=error.problem.reason)
-        return refusal(error.problem, error.http_status, f"message {message.message_id}")
-
-    async def _sender(self, request: Request) -> tuple[Source, str, str]:
-        """The feed a request belongs to, the sender's part of the message id, and the peer to record."""
-        key = _api_key(request)
-        if key:
-            client = await self._clients.authenticate(key)
-            if client is None:
-                raise _unauthorized("The API key is not valid.")
-            source = self._sources.get(client.feed)
-            if source is None:
-                _log.error("API client names no FHIR feed", client=client.name, feed=client.feed)
-                raise _RefusedRequest(403, "forbidden", "The client's feed is not configured here.")
-            return source, str(client.client_id), f"client:{client.name}"
-        host = request.client.host if request.client else ""
-        if not self._local or not is_loopback(host) or await self._clients.any_configured():
-            raise _unauthorized("An API key is required.")
-        if len(self._sources) != 1:
-            raise _unauthorized("An API key is required: there is not exactly one FHIR feed.")
-        (source,) = self._sources.values()
-        return source, source.feed, host
-
-    async def _read(self, request: Request) -> bytes:
-        """The body, never more of it than the limit, never slower than the timeout."""
-        headers = request.headers
-        if not media_type_accepted(headers.get("content-type", ""), headers.get("content-encoding", "")):
-            raise _RefusedRequest(415, "not-supported", f"Send {FHIR_JSON}, UTF-8, not compressed.")
-        if "async" in request.query_params or "response-url" in request.query_params:
-            raise _RefusedRequest(422, "not-supported", "Notifications are processed without a response message.")
-        length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._max_bytes:
-            raise self._too_large()
-        parts: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                async for part in request.stream():
-                    size += len(part)
-                    if size > self._max_bytes:
-                        raise self._too_large()
-                    parts.append(part)
-        except TimeoutError:
-            raise _RefusedRequest(408, "timeout", "The body did not arrive in time.", {"Connection": "close"}) from None
-        return b"".join(parts)
-
-    def _too_large(self) -> _RefusedRequest:
-        text = f"The body is larger than {self._max_bytes} bytes."
-        return _RefusedRequest(413, "too-long", text, {"Connection": "close"})
-
-
-def _api_key(request: Request) -> str:
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip()
-    return request.headers.get("x-api-key", "").strip()
-
-
-def _unauthorized(text: str) -> _RefusedRequest:
-    return _RefusedRequest(401, "login", text, {"WWW-Authenticate": 'Bearer realm="tocengine"'})
+        return refusal((error.problem, *error.others), error.http_status, f"message {message.message_id}")
 
 
 def _respond(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(answer.body, answer.status, headers=dict(headers or {}), media_type=FHIR_JSON)
+    kind = answer.content_type or FHIR_JSON
+    return Response(answer.body, answer.status, headers={**answer.headers, **(headers or {})}, media_type=kind)
 
 
 def _unavailable() -> Response:
     problem = Problem(reason="unavailable", text="The message could not be stored. Send it again.", code="transient")
-    return _respond(refusal(problem, 503), {"Retry-After": str(RETRY_AFTER_S)})
+    return _respond(refusal((problem,), 503), {"Retry-After": str(RETRY_AFTER_S)})
 
 
 async def _plain_refusal(request: Request, error: Exception) -> Response:
     status = int(getattr(error, "status_code", 404))
     problem = Problem(reason="not_here", text="There is no such operation here.", code="not-supported")
-    return _respond(refusal(problem, status), getattr(error, "headers", None))
+    return _respond(refusal((problem,), status), getattr(error, "headers", None))
 
 
-def _metadata(settings: HttpSettings, clock: Clock) -> Callable[[Request], Awaitable[Response]]:
-    operation = {
-        "name": "process-message",
-        "definition": "http://hl7.org/fhir/OperationDefinition/MessageHeader-process-message",
-        "documentation": f"At most {settings.max_body_bytes} bytes. 202 once durable; no response message.",
-    }
-    body = orjson.dumps(
-        {
-            "resourceType": "CapabilityStatement",
-            "status": "active",
-            "date": clock().isoformat(timespec="seconds"),
-            "kind": "instance",
-            "software": {"name": "tocengine", "version": __version__},
-            "implementation": {"description": "Takes Da Vinci unsolicited notifications (admit, transfer, discharge)."},
-            "fhirVersion": "4.0.1",
-            "format": [FHIR_JSON],
-            "implementationGuide": [
-                "http://hl7.org/fhir/us/davinci-alerts/ImplementationGuide/hl7.fhir.us.davinci-alerts|1.1.0"
-            ],
-            "rest": [
-                {
-                    "mode": "server",
-                    "security": {"description": "Authorization: Bearer KEY, one key per client and feed."},
-                    "operation": [operation],
-                }
-            ],
-        }
-    )
+def _document(body: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(_request: Request) -> Response:
+        return Response(body, media_type=media_type)
 
-    async def metadata(_request: Request) -> Response:
-        return Response(body, media_type=FHIR_JSON)
-
-    return metadata
+    return respond

@@ -9,12 +9,14 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import orjson
 from msgspec import UNSET
 
 from tocengine.delivery.channels.base import Answer, Surroundings, classify
+from tocengine.formats.fhir.documents import documents_of
 from tocengine.model.directory import Level, Recipient, RecipientKind
 from tocengine.model.encounter import Snapshot, TransitionKind, TransitionStatus
 from tocengine.model.facts import EncounterFacts, PatientFacts, PersonName, known
@@ -44,7 +46,7 @@ _DISCHARGES = frozenset(
 class WebhookChannel:
     """Sends notices to a URL. Any 2xx is delivered (202: received), whatever the answer's body says."""
 
-    reads_chart = True  # for the allergies
+    reads_chart = True  # for the allergies and documents
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._poster = surroundings.poster
@@ -106,7 +108,7 @@ def render_notice(
     A retraction takes back a notice that should not have been sent: it names that notice and says nothing
     about the patient or the visit, because what is known now may be none of the recipient's business.
     """
-    data: Json = {
+    data: dict[str, Any] = {
         "notice_id": str(notice.notice_id),
         "status": notice.status,
         "kind": notice.kind,
@@ -121,11 +123,13 @@ def render_notice(
         "to": _receiver(recipient),
     }
     if notice.status is not TransitionStatus.RETRACTED:
-        known_allergies = allergies(fhir) if notice.level is Level.FULL else []
-        extra: Json = {"allergies": known_allergies} if notice.level is Level.FULL else {}
-        data["patient"] = _patient(snapshot, notice.level) | extra
+        known_allergies, documents = _charted(fhir) if notice.level is Level.FULL else ([], [])
+        data["patient"] = _patient(snapshot, notice.level)
         data["encounter"] = _encounter(snapshot, notice.level)
-        data["not_supplied"] = not_supplied(notice, snapshot, known_allergies)
+        if notice.level is Level.FULL:
+            data["patient"] |= {"allergies": known_allergies}
+            data["encounter"] |= {"documents": documents}
+        data["not_supplied"] = not_supplied(notice, snapshot, known_allergies, documents)
         data["flags"] = [] if notice.level is Level.COP_MIN else list(snapshot.flags)
     data["source"] = {
         "feed": snapshot.feed,
@@ -139,6 +143,11 @@ def render_notice(
             "data": data,
         }
     )
+
+
+def _charted(chart: bytes) -> tuple[list[Json], list[Json]]:
+    """What only the chart carries: allergies, and which documents there are."""
+    return allergies(chart), [msgspec.structs.asdict(document) for document in documents_of(chart)]
 
 
 def allergies(chart: bytes) -> list[Json]:
@@ -268,7 +277,7 @@ def _encounter(snapshot: Snapshot, level: Level) -> Json:
     return shown
 
 
-def not_supplied(notice: Notice, snapshot: Snapshot, allergies: Sequence[Json]) -> list[str]:
+def not_supplied(notice: Notice, snapshot: Snapshot, allergies: Sequence[Json], documents: Sequence[Json]) -> list[str]:
     """What a recipient expects at this level and does not find in this notice, so that nobody has to guess."""
     patient, encounter = snapshot.patient, snapshot.encounter
     missing = [] if known(patient.names) else ["name"]
@@ -282,6 +291,7 @@ def not_supplied(notice: Notice, snapshot: Snapshot, allergies: Sequence[Json]) 
     if notice.level is Level.FULL:
         missing += [] if known(encounter.diagnoses) else ["diagnoses"]
         missing += [] if allergies else ["allergies"]
+        missing += [] if documents or notice.kind not in _DISCHARGES else ["documents"]
     return missing
 
 

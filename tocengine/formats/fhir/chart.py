@@ -17,18 +17,19 @@ SNAPSHOT_TYPES = frozenset({"Condition", "AllergyIntolerance", "Coverage", "Rela
 """Resources of repeating segments: a message that has any of a type replaces all of it (no action codes in ADT)."""
 COMPOSED = frozenset({"hospitalization", "period"})
 """Elements whose parts come from different fields; they overlay part by part."""
-ROOTS = frozenset({"Encounter", "Patient"}) | SNAPSHOT_TYPES
+_DOCUMENT_CONTENT = (b'"resourceType":"Binary"', b'"type":"document"')  # kept with the event, too large for a chart
+ROOTS = frozenset({"Encounter", "Patient", "DocumentReference"}) | SNAPSHOT_TYPES
 """What a chart is about; anything else stays only while one of these refers to it."""
 
 
 def overlay(bundles: Sequence[bytes], cleared: Sequence[Sequence[str]] = ()) -> bytes:
-    """The chart of `bundles`, collection Bundles in canonical order; one alone is returned as it is.
+    """The chart of `bundles`, collection Bundles in canonical order; one alone that is a chart is returned as it is.
 
     `cleared` runs parallel to `bundles`: the elements each message deleted (``Event.cleared``: ``Patient.telecom``,
     ``Encounter.hospitalization.destination``, ``Encounter.participant:ATND``). Empty input gives an empty Bundle.
     Resources are decoded only where two messages say different things of one.
     """
-    if len(bundles) == 1:
+    if len(bundles) == 1 and not any(mark in bundles[0] for mark in _DOCUMENT_CONTENT):
         return bundles[0]
     chart: dict[str, bytes] = {}
     for position, bundle in enumerate(bundles):

@@ -84,6 +84,19 @@ _FULL = Disclosure(
         },
         "Coverage": _IDENTITY
         | {"identifier", "status", "type", "subscriberId", "beneficiary", "relationship", "period", "payor", "class"},
+        "DocumentReference": _IDENTITY
+        | {
+            "masterIdentifier",
+            "status",
+            "docStatus",
+            "type",
+            "category",
+            "subject",
+            "date",
+            "description",
+            "content",
+            "context",
+        },
         "RelatedPerson": _IDENTITY | {"active", "patient", "relationship", "name", "telecom", "address"},
         "Organization": _IDENTITY | {"identifier", "active", "name", "telecom", "address"},
     },

@@ -35,7 +35,7 @@ _RESOURCES = frozenset(
     MessageHeader Provenance Bundle""".split()
 )
 RESOURCES = _RESOURCES - {"Bundle"}
-PRIMITIVES = frozenset("string code uri url boolean date dateTime instant positiveInt".split())
+PRIMITIVES = frozenset("string code uri url boolean date dateTime instant positiveInt unsignedInt base64Binary".split())
 
 
 @lru_cache(maxsize=1)

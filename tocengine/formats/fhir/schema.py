@@ -13,11 +13,13 @@ from tocengine.formats.fhir.elements import PRIMITIVES, RESOURCES, Element, Elem
 Schema: TypeAlias = dict[str, Any]
 
 _TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
+_LEAST = {"positiveInt": 1, "unsignedInt": 0}
 _PATTERNS = {
     "string": r"^[ \r\n\t\S]+$",
     "code": r"^[^\s]+(\s[^\s]+)*$",
     "uri": r"^\S+$",
     "url": r"^\S+$",
+    "base64Binary": r"^[A-Za-z0-9+/=\s]+$",
     "date": r"^[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?$",
     "dateTime": rf"^[0-9]{{4}}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01])(T{_TIME})?)?)?$",
     "instant": rf"^[0-9]{{4}}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T{_TIME}$",
@@ -68,8 +70,8 @@ def _type_schema(element: Element, declared: Elements) -> Schema:
         return {"enum": sorted(declared.bindings[element.binding])}
     if element.type == "boolean":
         return {"type": "boolean"}
-    if element.type == "positiveInt":
-        return {"type": "integer", "minimum": 1}
+    if element.type in _LEAST:
+        return {"type": "integer", "minimum": _LEAST[element.type]}
     if element.type in PRIMITIVES:
         return {"type": "string", "pattern": _PATTERNS[element.type]}
     return {"$ref": f"#/$defs/{element.type}"}

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks import engine, stages
+from tests.benchmarks.timing import Row
 
 console = Console(highlight=False)
 
@@ -28,15 +29,16 @@ def main(
     console.print(f"{os.cpu_count()} cores, load average {load:.1f} before the run")
     if not only_engine:
         for name, octets in stages.SIZES.items():
-            _show_stages(name, stages.measure(octets))
+            _show_stages(f"CPU per {name} A03, microseconds", stages.measure(octets))
+        _show_stages("Parse and read 25 fields of a 2 KB A03, microseconds", stages.measure_parsers())
     if not only_stages:
         figures, processes = asyncio.run(engine.measure(messages, senders, rate, stages.SIZES[size], kafka))
         _show_figures("Kafka" if kafka else "embedded default", figures, processes)
         print(msgspec.json.encode(figures).decode())
 
 
-def _show_stages(name: str, rows: list[stages.Row]) -> None:
-    table = Table("stage", "best", "median", title=f"CPU per {name} A03, microseconds", title_justify="left", box=None)
+def _show_stages(title: str, rows: list[Row]) -> None:
+    table = Table("stage", "best", "median", title=title, title_justify="left", box=None)
     for row in rows:
         table.add_row(row.stage, f"{row.best_us:.1f}", f"{row.median_us:.1f}")
     console.print(table)

@@ -1,18 +1,17 @@
 """Every HL7 v2 file of the public corpus: read without a crash, losslessly, and most of it as messages."""
 
-import re
 from pathlib import Path
 
 import pytest
 
+from tests.corpus.files import hl7v2_files, messages_in
 from tocengine.errors import SyntaxRefusedError
 from tocengine.formats import hl7v2
 from tocengine.formats.hl7v2 import ack
 from tocengine.formats.hl7v2.datatypes import CX, PL, XCN, XPN
 from tocengine.formats.mllp import Broken, FrameReader
 
-CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus" / "hl7v2"
-FILES = sorted(path for path in CORPUS.rglob("*") if path.is_file()) if CORPUS.is_dir() else []
+FILES = [file.path for file in hl7v2_files()]
 
 pytestmark = pytest.mark.skipif(not FILES, reason="the message corpus is not beside this checkout")
 
@@ -20,9 +19,7 @@ pytestmark = pytest.mark.skipif(not FILES, reason="the message corpus is not bes
 def _bodies(path: Path) -> list[bytes]:
     """The file as a whole, and each of its messages where it holds several or is framed."""
     whole = path.read_bytes()
-    starts = [match.start() for match in re.finditer(rb"(?:(?<=[\r\n\x0b])|\A)MSH[|^$@!#]", whole)]
-    ends = [*starts[1:], len(whole)][: len(starts)]
-    return [whole, *(whole[start:end].strip(b"\x0b\x1c") for start, end in zip(starts, ends, strict=True))]
+    return [whole, *(body.strip(b"\x0b\x1c\r\n") for body in messages_in(whole))]
 
 
 def test_every_file_is_read_or_refused() -> None:

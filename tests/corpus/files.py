@@ -3,12 +3,13 @@
 import os
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.fixtures.adt import SHARED
 
 CORPUS = Path(os.environ.get("TOCENGINE_CORPUS", SHARED / "corpus"))
-_MESSAGE = re.compile(rb"(?:(?<=[\r\n])|\A)(?:\xef\xbb\xbf)?MSH[^\w\s]")
+_MESSAGE = re.compile(rb"(?:(?<=[\r\n\x0b])|\A)(?:\xef\xbb\xbf)?MSH[^\w\s]")
 _BATCH = re.compile(rb"\s*(?:\xef\xbb\xbf)?[FB]HS[^\w\s]")
 
 
@@ -27,12 +28,14 @@ class CorpusFile:
         whole = self.path.read_bytes()
         if b"\x0b" in whole:
             return whole, -1
-        starts = [match.start() for match in _MESSAGE.finditer(whole)]
-        if _BATCH.match(whole) or not starts:
-            bodies = [whole]
-        else:
-            bodies = [whole[start:end] for start, end in zip(starts, [*starts[1:], len(whole)], strict=True)]
+        bodies = [whole] if _BATCH.match(whole) else messages_in(whole) or [whole]
         return b"".join(b"\x0b" + body + b"\x1c\r" for body in bodies), len(bodies)
+
+
+def messages_in(content: bytes) -> list[bytes]:
+    """The messages of a file that may hold several, from one header to the next; none where it has no header."""
+    starts = [match.start() for match in _MESSAGE.finditer(content)]
+    return [content[start:end] for start, end in pairwise([*starts, len(content)])]
 
 
 def hl7v2_files() -> list[CorpusFile]:

@@ -51,6 +51,8 @@ def _read_everything(body: bytes) -> None:
     for segment in message:
         for number in range(1, len(segment) + 2):
             field = segment[number]
+            read = [segment.component(number, component) for component in range(1, len(field.components) + 2)]
+            assert read == [field.component(component) for component in range(1, len(field.components) + 2)]
             assert isinstance(field.text, str)
             for repetition in field.repetitions:
                 for component in range(1, len(repetition.components) + 2):

@@ -218,6 +218,7 @@ def decode(body: bytes, announced: bytes, default: str = "") -> Decoded:
     """`body` as text by its MSH-18 (`announced`, all repetitions), or `default` where that is empty.
 
     Never fails on bytes: a wrong announcement is flagged, and what no codec reads becomes U+FFFD, flagged too.
+    UTF-8 under the name of 8859/1 is told by its form, which western text does not have by chance.
     Raises SyntaxRefusedError for an announced UTF-16 or UTF-32.
     """
     if not announced and not default:
@@ -231,6 +232,8 @@ def decode(body: bytes, announced: bytes, default: str = "") -> Decoded:
         guessed = _guess(body)
         return Decoded(guessed.text, guessed.codec, (Flag.CHARSET_UNKNOWN, *guessed.flags)) if first else guessed
     try:
+        if codec == FALLBACK_CHARSET and not body.isascii():  # it reads nearly any bytes, so it is asked last
+            return Decoded(body.decode("utf-8"), "utf-8", (Flag.CHARSET_MISMATCH,))
         return Decoded(body.decode(codec), codec)
     except UnicodeDecodeError:
         return _mismatched(body, codec)
@@ -252,7 +255,7 @@ def _western(body: bytes, flags: tuple[str, ...]) -> Decoded:
 
 def _mismatched(body: bytes, codec: str) -> Decoded:
     """Bytes that are not what MSH-18 says. Eight-bit text under a wrong name is read as what it is."""
-    if codec == "cp1252":
+    if codec == FALLBACK_CHARSET:
         return _western(body, ())
     if codec == "ascii":
         guessed = _guess(body)

@@ -9,6 +9,7 @@ Numbers are those of the standard, from 1; MSH-1 is the field separator. Values 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
@@ -35,9 +36,9 @@ _UNUSED: Final = "\r"  # stands for a delimiter that is not in use: no segment c
 
 
 class Coding:
-    """What it takes to read a value: the message's delimiters and the codec of its bytes."""
+    """What it takes to read a value: the message's delimiters and the codec of its bytes. Alike messages share one."""
 
-    __slots__ = ("codec", "component", "delimiters", "escape", "repetition", "subcomponent")
+    __slots__ = ("absent", "codec", "component", "delimiters", "escape", "repetition", "subcomponent")
 
     def __init__(self, delimiters: Delimiters, codec: str) -> None:
         self.delimiters = delimiters
@@ -46,6 +47,8 @@ class Coding:
         self.repetition = delimiters.repetition or _UNUSED
         self.escape = delimiters.escape or _UNUSED
         self.subcomponent = delimiters.subcomponent or _UNUSED
+        self.absent = Field("", self)
+        """The field that was not sent."""
 
     def unescape(self, raw: str) -> str:
         """`raw` with its escape sequences resolved."""
@@ -172,14 +175,33 @@ class Segment:
         fields = self._fields
         if fields is None:
             fields = self._fields = self._split()
-        if number >= len(fields):
-            return Field("", self.coding)
         if number <= 2:
             if number < 1:
                 raise IndexError("fields are numbered from 1")
-            if self.name in _HEADERS:  # delimiters are no components of themselves
-                return Field(fields[number], Coding(_NO_DELIMITERS, self.coding.codec))
-        return Field(fields[number], self.coding)
+            if self.name in _HEADERS and number < len(fields):  # delimiters are no components of themselves
+                return Field(fields[number], _coding(_NO_DELIMITERS, self.coding.codec))
+        raw = fields[number] if number < len(fields) else ""
+        return Field(raw, self.coding) if raw else self.coding.absent
+
+    def component(self, number: int, component: int) -> str:
+        """What ``self[number].component(component)`` is, at half its cost: most reads are of one component."""
+        fields = self._fields
+        if fields is None:
+            fields = self._fields = self._split()
+        if number <= 2 or number >= len(fields):
+            return self[number].component(component)
+        raw = fields[number]
+        coding = self.coding
+        if coding.repetition in raw:
+            raw = raw[: raw.index(coding.repetition)]
+        if coding.component in raw:
+            parts = raw.split(coding.component, component)
+            raw = parts[component - 1] if component <= len(parts) else ""
+        elif component > 1:
+            return ""
+        if coding.escape in raw:
+            return coding.unescape(raw)
+        return "" if raw == NULL else raw
 
     def location(self, field: int, component: int = 0, *, repetition: int = 1) -> str:
         """Where a field is, as in ERR-2 and `Problem.location`: ``PID^1^3^1^4`` (HL7 type ERL)."""
@@ -194,10 +216,15 @@ class Segment:
 _NO_DELIMITERS: Final = Delimiters("", "", "", "", "", "")
 
 
+@lru_cache(maxsize=256)
+def _coding(delimiters: Delimiters, codec: str) -> Coding:
+    return Coding(delimiters, codec)
+
+
 class HL7Message:
     """One parsed message. `flags` names what was odd about its encoding (`encoding.Flag`)."""
 
-    __slots__ = ("_places", "_segments", "body", "coding", "flags", "lines")
+    __slots__ = ("_first", "_names", "_segments", "body", "coding", "flags", "lines")
 
     def __init__(self, body: bytes, lines: list[str], coding: Coding, flags: tuple[str, ...]) -> None:
         self.body = body
@@ -205,8 +232,9 @@ class HL7Message:
         """The segments as text, in order, still escaped; never empty ones."""
         self.coding = coding
         self.flags = flags
-        self._places: dict[str, list[int]] | None = None  # line numbers by segment name
+        self._names: list[str] | None = None  # of each line
         self._segments: dict[int, Segment] = {}  # by line number, as they are asked for
+        self._first: dict[str, Segment] = {}  # by name, as they are asked for
 
     def __repr__(self) -> str:
         return f"HL7Message({len(self.body)} bytes, {len(self.lines)} segments)"
@@ -227,35 +255,38 @@ class HL7Message:
 
     def __iter__(self) -> Iterator[Segment]:
         """All segments in the order they came: for groups, such as the PID, PV1 pairs of A17."""
-        names = {line: (name, n) for name, lines in self._index().items() for n, line in enumerate(lines, 1)}
-        return (self._segment(*names[line], line) for line in range(len(self.lines)))
+        seen: Counter[str] = Counter()
+        for line, name in enumerate(self._line_names()):
+            seen[name] += 1
+            yield self._segment(name, seen[name], line)
 
     def segments(self, name: str) -> list[Segment]:
         """The segments of that name in order."""
-        places = self._index().get(name, ())
+        names = self._line_names()
+        if name not in names:
+            return []
+        places = [line for line, each in enumerate(names) if each == name]
         return [self._segment(name, occurrence, line) for occurrence, line in enumerate(places, 1)]
 
     def segment(self, name: str) -> Segment:
         """The first segment of that name; an empty, false one where there is none."""
-        places = self._index().get(name)
-        return self._segment(name, 1, places[0]) if places else Segment(name, "", 0, self.coding)
+        found = self._first.get(name)
+        if found is None:
+            names = self._line_names()
+            found = self._segment(name, 1, names.index(name)) if name in names else Segment(name, "", 0, self.coding)
+            self._first[name] = found
+        return found
 
     def __contains__(self, name: str) -> bool:
-        return name in self._index()
+        return name in self._line_names()
 
     def get(self, path: str) -> str:
         """The text at a path such as ``PV1-19.1``, ``PID-3.4.2`` or ``ZPI-2``; the first of each, "" if absent."""
-        name, _, rest = path.partition("-")
-        numbers = [int(part) for part in rest.split(".")]
-        field = self.segment(name)[numbers[0]]
-        match numbers[1:]:
-            case []:
-                return field.text
-            case [component]:
-                return field.component(component)
-            case [component, part]:
-                return field.subcomponent(component, part)
-        raise ValueError("a path has at most a field, a component and a subcomponent")
+        name, field, component, part = read_path(path)
+        segment = self.segment(name)
+        if part:
+            return segment[field].subcomponent(component, part)
+        return segment.component(field, component) if component else segment[field].text
 
     def _segment(self, name: str, occurrence: int, line: int) -> Segment:
         segment = self._segments.get(line)
@@ -263,18 +294,11 @@ class HL7Message:
             segment = self._segments[line] = Segment(name, self.lines[line], occurrence, self.coding)
         return segment
 
-    def _index(self) -> dict[str, list[int]]:
-        if self._places is None:
-            places: dict[str, list[int]] = {}
+    def _line_names(self) -> list[str]:
+        if self._names is None:  # a list is searched as fast as a dict is built: messages are short, reads few
             separator = self.coding.delimiters.field
-            for number, line in enumerate(self.lines):
-                name = line[:3] if line[3:4] == separator else line.partition(separator)[0].strip()
-                if name in places:
-                    places[name].append(number)
-                else:
-                    places[name] = [number]
-            self._places = places
-        return self._places
+            self._names = [line.partition(separator)[0].strip() for line in self.lines]
+        return self._names
 
 
 def parse(body: bytes, charset_default: str = "") -> HL7Message:
@@ -288,7 +312,21 @@ def parse(body: bytes, charset_default: str = "") -> HL7Message:
     decoded = decode(body[start:] if start else body, _announced_charset(body, start), charset_default)
     lines = _lines(decoded.text)
     delimiters, flags = _delimiters_of(lines[0])
-    return HL7Message(body, lines, Coding(delimiters, decoded.codec), flags + decoded.flags)
+    return HL7Message(body, lines, _coding(delimiters, decoded.codec), flags + decoded.flags)
+
+
+_PATH: Final = re.compile(r"([A-Z][A-Z0-9]{2})-([1-9]\d*)(?:\.([1-9]\d*)(?:\.([1-9]\d*))?)?", re.ASCII)
+
+
+@lru_cache(maxsize=1024)
+def read_path(path: str) -> tuple[str, int, int, int]:
+    """Segment, field, component and subcomponent of a path, 0 where it names none. Raises ValueError for no path."""
+    match = _PATH.fullmatch(path)
+    if match is None:
+        raise ValueError(f"{path!r} is no path: it is written like PID-3, PID-3.4 or PID-3.4.2")
+    name, *numbers = match.groups()
+    field, component, part = (int(number or 0) for number in numbers)
+    return name, field, component, part
 
 
 def _message_start(body: bytes) -> int:
@@ -348,10 +386,10 @@ def _line_end_bytes(separator: bytes) -> re.Pattern[bytes]:
 
 def _lines(text: str) -> list[str]:
     """The segments of a message, without their ends and without blank lines."""
-    feeds = text.count("\n")
-    if not feeds:
+    if "\n" not in text:
         lines = text.split("\r")
     else:
+        feeds = text.count("\n")
         returns = text.count("\r")
         if not returns:
             lines = text.split("\n")

@@ -62,6 +62,8 @@ def test_an_empty_charset_is_utf_8_else_western() -> None:
 def test_a_wrong_charset_is_flagged_and_read_all_the_same() -> None:
     assert _name(b"PE\xd1A", b"UNICODE UTF-8") == ("PEÑA", ("charset_mismatch",))
     assert _name("PEÑA".encode(), b"ASCII") == ("PEÑA", ("charset_mismatch",))
+    assert _name("PEÑA".encode(), b"8859/1") == ("PEÑA", ("charset_mismatch",))
+    assert _name("PEÑA Ñ".encode("cp1252"), b"8859/1") == ("PEÑA Ñ", ())
     mixed = "Ñ".encode() + b"\xd1"
     assert _name(mixed, b"UTF-8") == ("Ñ\ufffd", ("charset_mismatch", "replaced_characters"))
     assert _name(b"\xd1", b"KLINGON") == ("Ñ", ("charset_unknown",))

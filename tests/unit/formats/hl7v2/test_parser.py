@@ -39,6 +39,12 @@ def test_absent_things_read_as_empty() -> None:
         message.segment("PID")[0]
 
 
+@pytest.mark.parametrize("path", ["", "PID", "PID-0", "PID-3.0", "PID-3.4.2.1", "pid-3", "PID.3", "PID-x", "PID-3.1 "])
+def test_what_is_no_path(path: str) -> None:
+    with pytest.raises(ValueError, match="is no path"):
+        parse("PID|1").get(path)
+
+
 def test_null_is_not_empty() -> None:
     visit = parse('PV1|""||x^""').segment("PV1")
     assert (visit[1].null, visit[1].empty, bool(visit[1]), visit[1].text) == (True, False, False, "")

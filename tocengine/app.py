@@ -44,6 +44,7 @@ from tocengine.eventlog.relay import OutboxRelay
 from tocengine.eventlog.topics import TOPIC_NUMBERS
 from tocengine.inspection.gauges import Gauges
 from tocengine.local_codes.postgres import PostgresLocalCodes
+from tocengine.model.ids import FeedName
 from tocengine.model.profile import EngineIdentity, Source
 from tocengine.normalize.dispatch import normalizer_for
 from tocengine.postgres import Pool, create_pool, migrate, unavailable_errors
@@ -103,6 +104,12 @@ def window_of(config: Config) -> Window:
     """How long early messages of each feed wait for their predecessor."""
     by_feed = {name: timedelta(seconds=source.profile.holdback_s) for name, source in sources(config).items()}
     return Window(by_feed={name: waits for name, waits in by_feed.items() if waits}, most=config.routing.held_events)
+
+
+def stale_after(config: Config) -> dict[FeedName, timedelta]:
+    """How long an open visit of each feed may be silent before a person is asked about it."""
+    days = {name: source.profile.stale_open_days for name, source in sources(config).items()}
+    return {name: timedelta(days=count) for name, count in days.items() if count}
 
 
 def checkpoint_dir(config: Config) -> Path:
@@ -224,7 +231,9 @@ class Engine:
         worker = RouteWorker(
             consumer=await open_consumer(config.event_log, dsn, pool, ROUTED_TOPICS),
             pool=pool,
-            tracker=PostgresTracker(directory, self._work_items, records, self._audit, window_of(config)),
+            tracker=PostgresTracker(
+                directory, self._work_items, records, self._audit, window_of(config), stale_after(config)
+            ),
             audit=self._audit,
             work_items=self._work_items,
             codes=PostgresLocalCodes(),

@@ -151,6 +151,9 @@ class Tracker(Protocol):
         Raises EventDataError for a poisonous event.
         """
 
+    async def remind(self, transaction: Transaction, now: datetime) -> int:
+        """Opens work items for what has not come in time by `now`, some at once; returns how many were looked at."""
+
     async def window_ended(self, transaction: Transaction, now: datetime) -> bool:
         """Whether anything is held back whose window has ended by `now`, on whatever partition."""
 

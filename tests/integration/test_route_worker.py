@@ -103,6 +103,9 @@ class Allergic:
             raise KeyError(self.control_id)
         return await self.inner.track(transaction, events, now, hold=hold)
 
+    async def remind(self, transaction: Transaction, now: datetime) -> int:
+        return await self.inner.remind(transaction, now)
+
     async def window_ended(self, transaction: Transaction, now: datetime) -> bool:
         return await self.inner.window_ended(transaction, now)
 

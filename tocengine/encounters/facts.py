@@ -15,6 +15,7 @@ from tocengine.encounters.steps import says_converted, says_expired
 from tocengine.model.encounter import EncounterState, Fact, TransitionKind
 from tocengine.model.facts import Destination, EncounterFacts, PersonName
 from tocengine.model.ids import FeedName
+from tocengine.model.time import Timestamp
 
 K = TransitionKind
 
@@ -61,6 +62,7 @@ def unchanged(before: Folded, after: Folded) -> bool:
         and before.expired is after.expired
         and before.expected is after.expected
         and before.converted == after.converted
+        and before.became_stay == after.became_stay
         and before.facility == after.facility
         and before.dead_on_arrival == after.dead_on_arrival
         and (one is other or _discharge(one) == _discharge(other))
@@ -103,7 +105,7 @@ def _covered_by(folded: Folded, kind: TransitionKind, movement: Movement) -> str
     if kind in DISCHARGES:
         if says_converted(folded.encounter):
             return CONVERSION
-        if folded.converted and kind is K.ED_DISCHARGE:
+        if (folded.converted or folded.became_stay) and kind is K.ED_DISCHARGE:
             return CONVERSION
     return ""
 
@@ -151,13 +153,15 @@ def _digest(person: str, watched: str) -> bytes:
     return blake2b(f"{person}\x1f{watched}".encode(), digest_size=16).digest()
 
 
-def phases(folded: Folded) -> tuple[tuple[str, Movement], ...]:
+def phases(folded: Folded) -> tuple[tuple[str, Timestamp], ...]:
     """The starts of the ED, observation and inpatient phases (classHistory; the three-midnight rule)."""
-    found: list[tuple[str, Movement]] = []
+    found: list[tuple[str, Timestamp]] = []
+    if folded.began_as is not None:
+        found.append((PHASES[EncounterState.ED], folded.began_as.arrived))
     for movement in folded.movements:
         name = PHASES.get(movement.state)
         if name and not movement.reversed and (not found or found[-1][0] != name):
-            found.append((name, movement))
+            found.append((name, movement.effective))
     return tuple(found)
 
 

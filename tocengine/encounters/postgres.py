@@ -11,6 +11,7 @@ import msgspec
 
 from tocengine.encounters.holdback import HeldBack, Window
 from tocengine.encounters.identity import Register, encounter_id_of
+from tocengine.encounters.postgres_due import StaleAfter, fire_due, store_due
 from tocengine.encounters.postgres_held import count_waiting, read_ended, read_waiting, store_waiting, take_out
 from tocengine.encounters.postgres_rows import (
     SQL,
@@ -80,7 +81,9 @@ class PostgresTracker:
         records: TransitionRecords,
         audit: AuditTrail | None = None,
         window: Window | None = None,
+        stale_after: StaleAfter | None = None,
     ) -> None:
+        self._stale_after = stale_after or {}
         self._window = window or Window()
         self._resolver, self._work_items, self._records, self._audit = resolver, work_items, records, audit
         self._charts: dict[SnapshotId, bytes] = {}  # of the batch under way: charts of a single event, as they came
@@ -116,6 +119,8 @@ class PostgresTracker:
             batch.add(record)
         await write_batch(transaction, batch, now)
         await self._write_held(transaction, batch)
+        if batch.begun:
+            await store_due(transaction, batch, self._stale_after)
         tracked = batch.tracked()
         self._remember(batch, tracked)
         await self._publish_inside(transaction, batch)
@@ -149,6 +154,10 @@ class PostgresTracker:
             if transition.snapshot_id is not None
         ]
         await store_transitions(transaction, transitions, published)
+
+    async def remind(self, transaction: Transaction, now: datetime) -> int:
+        """Asks a person about what has not come in time by `now`; returns how many visits were looked at."""
+        return await fire_due(transaction, self._work_items, self._stale_after, now)
 
     # --- hold-back
 

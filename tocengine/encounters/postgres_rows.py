@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from tocengine.encounters.identity import Patient, Register, encounter_id_of, keys_of, patient_id_of
+from tocengine.encounters.joining import concerns_others
 from tocengine.encounters.machine import WATCHED_AFTER_CLOSE
 from tocengine.encounters.state import EncounterBody, Folded
 from tocengine.encounters.steps import settled
@@ -140,6 +141,7 @@ async def lock_encounters(
             assert event.patient is not None
             new.setdefault(encounter_id_of(visit), (visit, register.root(event.patient), event))
     people = {register.root(event.patient) for event in events if is_statement(event) and event.patient}
+    people |= {register.root(event.patient) for event in events if event.patient and concerns_others(event)}
     people |= {register.root(merge.surviving) for event in events for merge in event.merges}
     ceasing = {register.root(merge.prior) for event in events for merge in event.merges}
     if not new and not people and not homes:

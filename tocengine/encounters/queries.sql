@@ -201,3 +201,19 @@ from decision d where d.encounter_id = $1 order by d.decision_id
 -- name: encounter_notices
 select notice_id, recipient_id, state, reason, ended_at from notice
 where encounter_id = $1 and ended_at is not null order by sequence
+
+-- name: store_due
+insert into encounter_due (encounter_id, kind, due_at)
+select d.* from unnest($1::uuid[], $2::text[], $3::timestamptz[]) as d
+on conflict (encounter_id, kind) do update set due_at = excluded.due_at
+
+-- name: take_due
+-- Each with its encounter, locked as a batch locks it; another router's are skipped.
+with due as (
+    select d.encounter_id, d.kind, e.body from encounter_due d join encounter e using (encounter_id)
+    where d.due_at <= $1 order by d.due_at limit $2
+    for update skip locked
+), gone as (
+    delete from encounter_due d using due where d.encounter_id = due.encounter_id and d.kind = due.kind
+)
+select encounter_id, kind, body from due

@@ -43,7 +43,7 @@ def snapshot_of(
         control_id=event.control_id,
         message_id=event.message_id,
         received_at=event.received_at,
-        phases=tuple((name, movement.effective) for name, movement in phases(folded)),
+        phases=phases(folded),
         flags=folded.flags,
     )
 

@@ -44,8 +44,18 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     silent: str = ""  # INITIAL_LOAD, TEST_MESSAGE: the fact is not told, and why
 
 
+class BeganAs(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The ED visit an inpatient visit grew out of: what of it belongs to the stay."""
+
+    visit: VisitKey
+    arrived: Timestamp
+    sensitivity: tuple[str, ...] = ()
+    part2: bool = False
+
+
 class Folded(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The state an encounter's events fold into. Changed only by `machine.apply`, which works on a copy."""
+    """The state an encounter's events fold into. Changed only by `machine.apply`, which works on a copy; what
+    `joining` adds of other visits (`became_stay`, `began_as`) is renewed after every step that may change it."""
 
     visit: VisitKey | None = None
     movements: tuple[Movement, ...] = ()
@@ -58,6 +68,8 @@ class Folded(msgspec.Struct, kw_only=True, omit_defaults=True):
     cancelled_at: datetime | None = None  # when the last A11 was recorded
     dead_on_arrival: bool = False  # a donor visit: neither an admission nor a death to tell of
     converted: bool = False  # an inpatient visit names this one as where it came from
+    became_stay: VisitKey | None = None  # the inpatient visit this ED visit turned into, as the two let see
+    began_as: BeganAs | None = None  # the same from the other side
     previous_location: Location | None = None
     sensitivity: tuple[str, ...] = ()
     part2: bool = False

@@ -11,10 +11,12 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET
 
+from tocengine.encounters.due import DueKind, begins
 from tocengine.encounters.facts import Resolver
 from tocengine.encounters.fold import diff, fold, in_order, step
 from tocengine.encounters.holdback import Arrivals, HeldBack, Window, partition_of
 from tocengine.encounters.identity import Merged, Register, encounter_id_of, patient_id_of
+from tocengine.encounters.joining import concerns_others, kept, related
 from tocengine.encounters.machine import SILENT, WATCHED_AFTER_CLOSE
 from tocengine.encounters.snapshots import inside_kind, inside_transition, snapshot_of
 from tocengine.encounters.state import EncounterBody, Folded
@@ -160,6 +162,7 @@ class Batch:
         self.stated: list[tuple[PatientId, EventRecord]] = []
         self.work_items: list[WorkItem] = []
         self.merged: list[tuple[Event, PatientId, PatientId]] = []  # done, from and to
+        self.begun: dict[tuple[EncounterId, DueKind], None] = {}  # rules that may fire later
 
     def add(self, record: EventRecord) -> None:
         """Takes the next event of the log. Its rows were loaded; `record` is no repeat. First comes what was held
@@ -196,6 +199,19 @@ class Batch:
             linked = visit != event.visit
             self._advance(row, own, replaces=True)
             self.stored.append(Stored(row.encounter_id, EventRecord(own, record.fhir), linked))
+        if concerns_others(event):
+            self._relate(event)
+
+    def _relate(self, event: Event) -> None:
+        """Renews what the patient's visits make of each other, the event's own one first."""
+        own = self._row_of(event)
+        if own is None:
+            return
+        rows = [row for row in self.rows.values() if row.patient_id == own.patient_id]
+        for row in sorted(rows, key=lambda row: row is not own) if len(rows) > 1 else ():
+            folded = related(row.folded, [other.folded for other in rows if other is not row])
+            if folded is not row.folded:
+                self._settle(row, folded, event)
 
     def remove(self, encounter_id: EncounterId, event: Event) -> None:
         """Takes an earlier revision of `event` out of an encounter it no longer belongs to."""
@@ -224,11 +240,14 @@ class Batch:
 
     def _refolded(self, row: Row) -> Folded:
         assert row.history is not None, "an encounter folds anew without its history"
-        return fold(row.visit, [*row.history.values(), *self.statements.get(row.patient_id, ())])
+        folded = fold(row.visit, [*row.history.values(), *self.statements.get(row.patient_id, ())])
+        return kept(row.folded, folded)
 
     def _settle(self, row: Row, folded: Folded, event: Event) -> None:
         """Makes `folded` the state of `row` and notes what that changes outwardly."""
         before = row.folded
+        for rule in begins(before, folded):
+            self.begun[row.encounter_id, rule] = None
         row.touched, row.event = True, event
         row.message_ids.append(event.message_id)
         row.silences.add(SILENT.get(event.processing, ""))
@@ -297,7 +316,7 @@ class Batch:
         ]
 
     def _tracked(self, row: Row) -> TrackedEncounter:
-        folded = row.folded
+        folded, began = row.folded, row.folded.began_as
         keys = self.register.keys(row.patient_id)
         snapshot = row.snapshot(keys[0])
         replaced = msgspec.structs.replace
@@ -309,8 +328,8 @@ class Batch:
             facts=tuple(entry.fact for entry in row.body.announced),
             cancelled=tuple(row.cancelled),
             transitions=tuple(replaced(t, snapshot_id=snapshot.snapshot_id) for t in row.transitions),
-            sensitivity=folded.sensitivity,
-            part2=folded.part2,
+            sensitivity=tuple(sorted({*folded.sensitivity, *began.sensitivity})) if began else folded.sensitivity,
+            part2=folded.part2 or bool(began and began.part2),
             deceased=folded.expired is not None or folded.dead_on_arrival,
             suppressed="" if "" in row.silences else min(row.silences, default=""),
             shadow=folded.shadow,

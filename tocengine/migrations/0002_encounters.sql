@@ -118,6 +118,14 @@ create table held_event (  -- obviously early: waits for what it presupposes, or
 create index held_event_by_time on held_event (partition, release_at);
 create index held_event_by_encounter on held_event (encounter_id);
 
+create table encounter_due (  -- rules that fire later: what a person is asked when something has not come in time
+    encounter_id uuid        not null,
+    kind         text        not null,  -- ADMISSION | CLOSING
+    due_at       timestamptz not null,
+    primary key (encounter_id, kind)
+);
+create index encounter_due_by_time on encounter_due (due_at);
+
 create table patient_event (  -- what was said of a person without naming a visit (A28, A31, A40)
     patient_id   uuid        not null,  -- of the key as it was sent, whatever it was merged into
     message_id   uuid        not null,

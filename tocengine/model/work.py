@@ -24,6 +24,8 @@ class WorkKind(StrEnum):
     FEED_SILENT = "FEED_SILENT"
     MERGE_REFUSED = "MERGE_REFUSED"
     ENCOUNTER_FLAGGED = "ENCOUNTER_FLAGGED"
+    ADMISSION_NOT_SEEN = "ADMISSION_NOT_SEEN"
+    VISIT_LEFT_OPEN = "VISIT_LEFT_OPEN"
 
 
 def quarantine_subject(feed: str, reason: str, location: str) -> str:

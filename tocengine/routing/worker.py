@@ -51,6 +51,7 @@ from tocengine.telemetry import Metrics
 EVENTS_TOPIC = "toc.events.v1"
 POLL_S = 0.5
 LAG_S = 5.0
+REMIND_S = 10.0
 RELEASE_S = 0.5
 """How often is looked for events held back whose window has ended while nothing is received."""
 BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
@@ -97,7 +98,7 @@ class RouteWorker:
         self._audit, self._work_items, self._reader, self._codes = audit, work_items, reader, codes
         self._directory, self._policy, self._settings = directory, policy, settings
         self._metrics, self._clock = metrics, clock
-        self._lag_at = self._released_at = 0.0
+        self._lag_at = self._released_at = self._reminded_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; what is under way is finished. Outages are waited out, never raised."""
@@ -134,6 +135,7 @@ class RouteWorker:
             await self._apply(batches)
             self._metrics.routing_batch_seconds.observe(time.perf_counter() - started)
         await self._release_held()
+        await self._remind()
         await self._measure_lag()
         return sum(len(batch.records) for batch in batches)
 
@@ -164,6 +166,17 @@ class RouteWorker:
             held = await self._tracker.ended(connection, {batch.partition: now for batch in idle})
         if held:
             await self._apply(idle, held)
+
+    async def _remind(self) -> None:
+        """Opens the work items of rules whose time has come."""
+        if time.monotonic() - self._reminded_at < REMIND_S:
+            return
+        self._reminded_at = time.monotonic()
+        async with self._pool.acquire() as connection:
+            looked_at = 1
+            while looked_at:
+                async with connection.transaction():
+                    looked_at = await self._tracker.remind(connection, self._clock())
 
     # --- one batch
 

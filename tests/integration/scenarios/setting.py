@@ -155,7 +155,14 @@ class Setting:
         return RouteWorker(
             consumer=self.consumer,
             pool=self.pool,
-            tracker=PostgresTracker(self.live, PostgresWorkItems(), RECORDS, PostgresAuditTrail(), self.window),
+            tracker=PostgresTracker(
+                self.live,
+                PostgresWorkItems(),
+                RECORDS,
+                PostgresAuditTrail(),
+                self.window,
+                {FeedName("stj-adt"): timedelta(days=30)},
+            ),
             audit=PostgresAuditTrail(),
             work_items=PostgresWorkItems(),
             codes=PostgresLocalCodes(),

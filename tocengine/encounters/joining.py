@@ -1,0 +1,93 @@
+"""Owns which two visits are one stay although no message links them (domain 2.2, second shape): an ED visit and the
+inpatient visit it became, known by the account number, or by patient, facility and time; and stays that overlap. Pure.
+
+What it says depends on the states of the two visits alone, never on which of them was heard of first.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import msgspec
+
+from tocengine.encounters.state import BeganAs, Folded, Movement
+from tocengine.encounters.steps import class_said, says_converted
+from tocengine.model.encounter import EncounterState
+from tocengine.model.event import Event
+from tocengine.model.facts import PatientClass, known
+
+WITHIN = timedelta(hours=6)
+MOVES_A_STAY = frozenset({"A01", "A03", "A04", "A06", "A07", "A11", "A13"})
+OVERLAPS = "overlapping_encounter"
+
+
+def concerns_others(event: Event) -> bool:
+    """Whether `event` may join its visit to another of the same patient, so that those have to be at hand."""
+    if event.trigger not in MOVES_A_STAY or event.visit is None:
+        return False
+    said = event.encounter_facts
+    stated = class_said(said)
+    if event.trigger == "A03":
+        converted = said is not msgspec.UNSET and says_converted(said)
+        return converted or stated is PatientClass.EMERGENCY
+    return stated in (PatientClass.EMERGENCY, PatientClass.INPATIENT) or event.trigger in ("A11", "A13", "A07")
+
+
+def related(folded: Folded, others: Iterable[Folded]) -> Folded:
+    """`folded` with what its patient's other visits at the same facility make of it."""
+    became, began, overlaps = None, None, False
+    for other in others:
+        if other.facility != folded.facility or other.rehearsal != folded.rehearsal:
+            continue
+        if _one_stay(folded, other):
+            became = other.visit
+        elif _one_stay(other, folded):
+            arrival = _first(other, EncounterState.ED)
+            assert other.visit is not None
+            assert arrival is not None
+            began = BeganAs(other.visit, arrival.effective, other.sensitivity, other.part2)
+        overlaps = overlaps or _admitted_during(folded, other)
+    flags = set(folded.flags) - {OVERLAPS} | ({OVERLAPS} if overlaps else set())
+    if (became, began, flags) == (folded.became_stay, folded.began_as, set(folded.flags)):
+        return folded
+    new = msgspec.structs.replace(folded, became_stay=became, began_as=began)
+    if flags != set(folded.flags):
+        new.flags = tuple(sorted(flags))
+    return new
+
+
+def kept(before: Folded, after: Folded) -> Folded:
+    """`after`, folded anew from its own events, with what other visits made of it until now."""
+    after.became_stay, after.began_as = before.became_stay, before.began_as
+    if OVERLAPS in before.flags:
+        after.flags = tuple(sorted({*after.flags, OVERLAPS}))
+    return after
+
+
+def _first(folded: Folded, state: EncounterState) -> Movement | None:
+    """The movement in force that first led to `state`."""
+    found = (m for m in folded.movements if m.state is state and not m.reversed)
+    return next(found, None)
+
+
+def _one_stay(ed: Folded, stay: Folded) -> bool:
+    """Whether `ed` is the ED visit that became the inpatient visit `stay`."""
+    arrival, admission = _first(ed, EncounterState.ED), _first(stay, EncounterState.INPATIENT)
+    if arrival is None or admission is None:
+        return False
+    if _first(ed, EncounterState.INPATIENT) or _first(stay, EncounterState.ED):
+        return False
+    admitted, closed = admission.effective.at, ed.closed_at
+    if arrival.effective.at > admitted:
+        return False
+    account = known(ed.encounter.account_number)
+    if account and account == known(stay.encounter.account_number):
+        return closed is None or closed >= admitted - WITHIN
+    return closed is not None and says_converted(ed.encounter) and abs(admitted - closed) <= WITHIN
+
+
+def _admitted_during(folded: Folded, other: Folded) -> bool:
+    """Whether the patient was admitted while another inpatient stay was open."""
+    admission, earlier = _first(folded, EncounterState.INPATIENT), _first(other, EncounterState.INPATIENT)
+    if admission is None or earlier is None or earlier.effective.at >= admission.effective.at:
+        return False
+    return other.closed_at is None or other.closed_at > admission.effective.at

@@ -197,8 +197,7 @@ class Engine:
                     await server.start()
                     drains.append(server.drain)
                 elif settings.protocol == "files":
-                    feed = HL7Feed(feeds[settings.name], intake, utc_now, self._metrics)
-                    drop = FileDrop(settings, feed, self._metrics)
+                    drop = FileDrop(settings, self._hl7v2(settings, feeds[settings.name], intake), self._metrics)
                     await drop.start()
                     drains.append(drop.drain)
             if partners := [settings.name for settings in self._config.feeds if settings.protocol == "fhir"]:
@@ -220,7 +219,11 @@ class Engine:
             yield
 
     def _mllp(self, settings: FeedSettings, source: Source, intake: Intake) -> MllpServer:
-        return MllpServer(settings, HL7Feed(source, intake, utc_now, self._metrics), self._metrics)
+        return MllpServer(settings, self._hl7v2(settings, source, intake), self._metrics)
+
+    def _hl7v2(self, settings: FeedSettings, source: Source, intake: Intake) -> HL7Feed:
+        limit = settings.max_batch_messages
+        return HL7Feed(source, intake, utc_now, self._metrics, max_batch_messages=limit)
 
     # ---- route ------------------------------------------------------------------------------------------------------
 

@@ -191,6 +191,7 @@ class FeedSettings(Settings, frozen=True):
     max_held_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 64 * 1024 * 1024  # of all connections together
     allowed_networks: tuple[str, ...] = ()  # none: every address
     commit_blocks: bool = False  # MLLP release 2
+    max_batch_messages: Count = 1000
     max_in_flight: Count = 64  # messages of one connection being stored
     idle_timeout_s: Amount = 3600.0
     frame_timeout_s: Amount = 30.0

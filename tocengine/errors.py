@@ -12,8 +12,11 @@ TocError
 |   +-- ContentError       a message that cannot be normalized; goes to quarantine
 |   |   +-- SetAsideError  its sender did all it was asked: taken, and kept for a person
 |   +-- UnsupportedError   a message type, version or sender the feed does not take
+|   +-- BatchRefusedError  a batch that is refused as a whole
 +-- EventDataError         a stored event that cannot be tracked; it alone is set aside
 """
+
+from collections.abc import Mapping
 
 from tocengine.model.message import Problem
 
@@ -102,6 +105,16 @@ class UnsupportedError(RefusedError):
 
     ack_code = "AR"
     http_status = 422
+
+
+class BatchRefusedError(RefusedError):
+    """A batch is taken whole or not at all; `refusals` are those of its messages that prevent it, by number from 0."""
+
+    ack_code = "AR"
+
+    def __init__(self, refusals: Mapping[int, RefusedError]) -> None:
+        super().__init__(next(iter(refusals.values())).problem)
+        self.refusals = refusals
 
 
 class EventDataError(TocError):

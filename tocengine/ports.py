@@ -1,6 +1,6 @@
 """Owns the seams: the few interfaces through which a stage reaches the next one. `app` hands them out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
@@ -127,6 +127,12 @@ class Intake(Protocol):
         """Keeps in quarantine what the adapter itself refuses (broken frame, unknown sender, unsupported type).
 
         Raises UnavailableError when it is not durable; the refusal may be given to the sender all the same.
+        """
+
+    async def accept_whole(self, messages: Sequence[Message], ignored: Collection[int] = ()) -> Sequence[Receipt]:
+        """A batch: all of it in one append, or nothing; `ignored` are the numbers of messages to `ignore`.
+
+        Raises UnavailableError, and BatchRefusedError where one of them would have to be refused.
         """
 
     async def ignore(self, message: Message) -> Receipt:

@@ -308,5 +308,8 @@ class _NoIntake:
     async def refuse(self, message: object, error: object) -> Any:
         raise AssertionError("nothing is sent in this test")
 
+    async def accept_whole(self, messages: object, ignored: object = ()) -> Any:
+        raise AssertionError("nothing is sent in this test")
+
     async def ignore(self, message: object) -> Any:
         raise AssertionError("nothing is sent in this test")

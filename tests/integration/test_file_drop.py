@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tocengine.adapters.hl7v2_feed import HL7Feed
 from tocengine.config import FeedSettings, FileDropSettings
 from tocengine.errors import ConfigurationError, RefusedError, UnavailableError
 from tocengine.formats import hl7v2
+from tocengine.formats.hl7v2.batch import read_batch
 from tocengine.formats.hl7v2.files import messages_in
 from tocengine.model.ids import FacilityId, FeedName
 from tocengine.model.message import Disposition, Message, Receipt
@@ -30,6 +31,7 @@ class Door:
         self.accepted: list[str] = []
         self.refused: list[str] = []
         self.down = False
+        self.largest = 0
 
     async def accept(self, message: Message) -> Receipt:
         if self.down:
@@ -39,12 +41,16 @@ class Door:
 
     async def refuse(self, message: Message, error: RefusedError) -> Receipt:
         self.refused.append(error.problem.reason)
+        self.largest = max(self.largest, len(message.body))
         return Receipt(
             message_id=message.message_id,
             disposition=Disposition.REFUSED,
             problem=error.problem,
             answered=message.answers[2],
         )
+
+    async def accept_whole(self, messages: Sequence[Message], ignored: Collection[int] = ()) -> Sequence[Receipt]:
+        return [await self.accept(each) for each in messages]
 
     async def ignore(self, message: Message) -> Receipt:
         return await self.accept(message)
@@ -118,6 +124,36 @@ async def test_a_refused_message_fails_its_file_and_says_why(drop: Drop) -> None
     assert codes == ["AA", "AR"]
     assert drop.counted("failed") == 1
     assert drop.names("processed") == []
+
+
+BATCH = b"FHS|^~\\&|REG|NORTH|TOC|HUB|20260301||||F1\rBHS|^~\\&|REG|NORTH|TOC|HUB|20260301||||B1\r"
+
+
+async def test_a_batch_file_is_taken_whole_and_answered_by_a_batch(tmp_path: Path) -> None:
+    drop = Drop(tmp_path / "inbox", write_acks=True)
+    await drop.drop.start()
+    drop.put("night.hl7", BATCH + message("1") + message("2", filler="x" * 1500) + b"BTS|2\rFTS|1\r")
+    await until(lambda: drop.names("acks") == ["night.hl7.ack"])
+    assert drop.door.accepted == ["1", "2"]
+    answer = read_batch((drop.folder / "acks" / "night.hl7.ack").read_bytes())
+    assert [hl7v2.parse(each).get("MSA-1") for each in answer.messages] == ["AA", "AA"]
+    assert answer.header is not None
+    assert answer.header.field(12) == b"F1"
+    await drop.drop.drain()
+
+
+async def test_a_batch_file_with_a_wrong_count_fails_whole(drop: Drop) -> None:
+    drop.put("night.hl7", BATCH + message("1") + message("2") + b"BTS|10\rFTS|1\r")
+    await until(lambda: drop.names("failed") == ["night.hl7", "night.hl7.ack"])
+    assert (drop.door.accepted, drop.door.refused) == ([], ["batch_count"])
+
+
+async def test_a_refused_batch_file_too_large_to_quarantine_is_kept_in_the_folder(drop: Drop) -> None:
+    many = b"".join(message(str(number), filler="x" * 10_000) for number in range(1100))
+    drop.put("huge.hl7", BATCH + many)
+    await until(lambda: "huge.hl7" in drop.names("failed"))
+    assert (drop.door.accepted, drop.door.refused) == ([], ["batch_too_long"])
+    assert drop.door.largest <= 10 * 1024 * 1024
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 Nothing received is dropped: what cannot be normalized is appended to the quarantine topic with its reason.
 """
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import msgspec
 import structlog
 
-from tocengine.errors import ContentError, RefusedError, SetAsideError
+from tocengine.errors import BatchRefusedError, ContentError, RefusedError, SetAsideError
 from tocengine.model.event import EventRecord
 from tocengine.model.ids import FeedName
 from tocengine.model.message import ContentType, Disposition, Message, Problem, Receipt
@@ -17,6 +18,7 @@ from tocengine.ports import EventLog, LogRecord, Normalizer, RecordBuilder
 from tocengine.telemetry import Metrics, origin_of
 
 _log = structlog.get_logger()
+_SHARE = 16  # messages of a batch that are normalized at a time
 _ANSWER_TO = {"AA": 0, "AE": 1, "AR": 2}  # where an ack code's counterpart is in `Message.answers`
 
 
@@ -46,23 +48,46 @@ class Intake:
     async def accept(self, message: Message) -> Receipt:
         """Returns once raw message and events, or message and reason, are durable. Raises UnavailableError."""
         self._count(message)
-        answered = message.answers[0]
         try:
-            events = [_told(each, answered) for each in self._normalizer.normalize(message)]
-            records = [self._records.message(message), *self._records.events(message, events)]
+            records, problem = self._prepare(message)
         except RefusedError as error:
-            return await self._not_normalized(message, error)
-        except Exception as error:  # a defect of ours must neither lose the message nor block its sender
-            _log.error("normalize_failed", feed=message.feed, message_id=message.message_id, **origin_of(error))
-            problem = Problem(
-                reason="internal", text=f"The engine failed to read it: {type(error).__name__}", code="207"
-            )
-            return await self._quarantine(message, problem)
+            return await self._store_refused(message, error)
         try:
             await self._event_log.append(records)
         except ContentError as error:  # the log does not take its events: unanswered, it would be sent forever
-            return await self._not_normalized(message, error)
-        return Receipt(message_id=message.message_id, disposition=Disposition.ACCEPTED, answered=answered)
+            if not self._takes_anyway(message, error):
+                return await self._store_refused(message, error)
+            problem = error.problem
+            await self._event_log.append(self._set_aside(message, problem))
+        return self._taken(message, problem)
+
+    async def accept_whole(self, messages: Sequence[Message], ignored: Collection[int] = ()) -> Sequence[Receipt]:
+        """A batch in one append. Raises UnavailableError; BatchRefusedError where one would have to be refused."""
+        records: list[LogRecord] = []
+        problems: list[Problem | None] = []
+        refusals: dict[int, RefusedError] = {}
+        for number, message in enumerate(messages):
+            self._count(message)
+            try:
+                prepared = ([self._records.message(message)], None) if number in ignored else self._prepare(message)
+            except RefusedError as error:
+                refusals[number] = error
+                continue
+            records += prepared[0]
+            problems.append(prepared[1])
+            if number % _SHARE == _SHARE - 1:
+                await asyncio.sleep(0)  # a long batch must not keep other senders waiting
+        if refusals:
+            raise BatchRefusedError(refusals)
+        if records:
+            try:
+                await self._event_log.append(records)
+            except ContentError as error:
+                raise BatchRefusedError({0: error}) from error
+        return [
+            self._ignored(message) if number in ignored else self._taken(message, problem)
+            for number, (message, problem) in enumerate(zip(messages, problems, strict=True))
+        ]
 
     async def refuse(self, message: Message, error: RefusedError) -> Receipt:
         """Keeps what an adapter refuses by itself. Raises UnavailableError where it could not be kept."""
@@ -73,36 +98,54 @@ class Intake:
         """Keeps the raw bytes of what the feed is told to ignore. Raises UnavailableError."""
         self._count(message)
         await self._event_log.append([self._records.message(message)])
-        return Receipt(message_id=message.message_id, disposition=Disposition.IGNORED, answered=message.answers[0])
+        return self._ignored(message)
 
-    async def _not_normalized(self, message: Message, error: RefusedError) -> Receipt:
-        if self._takes_anyway(message, error):
-            return await self._quarantine(message, error.problem)
-        return await self._store_refused(message, error)
+    def _prepare(self, message: Message) -> tuple[list[LogRecord], Problem | None]:
+        """What is to be appended, and why the message is set aside if it is. Raises RefusedError."""
+        answered = message.answers[0]
+        try:
+            events = [_told(each, answered) for each in self._normalizer.normalize(message)]
+            return [self._records.message(message), *self._records.events(message, events)], None
+        except RefusedError as error:
+            if not self._takes_anyway(message, error):
+                raise
+            problem = error.problem
+        except Exception as error:  # a defect of ours must neither lose the message nor block its sender
+            _log.error("normalize_failed", feed=message.feed, message_id=message.message_id, **origin_of(error))
+            problem = Problem(
+                reason="internal", text=f"The engine failed to read it: {type(error).__name__}", code="207"
+            )
+        return self._set_aside(message, problem), problem
+
+    def _set_aside(self, message: Message, problem: Problem) -> list[LogRecord]:
+        """Taken over from the sender: kept among the messages too, for the day they are normalized anew."""
+        set_aside = self._records.quarantined(message, problem, message.answers[0])
+        return [self._records.message(message), set_aside]
+
+    def _taken(self, message: Message, problem: Problem | None) -> Receipt:
+        answered = message.answers[0]
+        if problem is None:
+            return Receipt(message_id=message.message_id, disposition=Disposition.ACCEPTED, answered=answered)
+        self._tell_of(message, problem)
+        return Receipt(
+            message_id=message.message_id, disposition=Disposition.QUARANTINED, problem=problem, answered=answered
+        )
+
+    def _ignored(self, message: Message) -> Receipt:
+        return Receipt(message_id=message.message_id, disposition=Disposition.IGNORED, answered=message.answers[0])
 
     def _takes_anyway(self, message: Message, error: RefusedError) -> bool:
         if isinstance(error, SetAsideError):
             return True
         return message.content_type is ContentType.HL7V2 and error.ack_code == "AE" and message.feed not in self._strict
 
-    async def _quarantine(self, message: Message, problem: Problem) -> Receipt:
-        """Taken over from the sender: kept among the messages too, for the day they are normalized anew."""
-        answered = message.answers[0]
-        set_aside = self._records.quarantined(message, problem, answered)
-        await self._append_problem(message, problem, [self._records.message(message), set_aside])
-        return Receipt(
-            message_id=message.message_id,
-            disposition=Disposition.QUARANTINED,
-            problem=problem,
-            answered=answered,
-        )
-
     async def _store_refused(self, message: Message, error: RefusedError) -> Receipt:
         answered = message.answers[_ANSWER_TO.get(error.ack_code, 1)]
         if message.content_type is ContentType.FHIR:
             answered = str(error.http_status)
         refused = self._records.quarantined(message, error.problem, answered)
-        await self._append_problem(message, error.problem, [refused])
+        await self._event_log.append([refused])
+        self._tell_of(message, error.problem)
         return Receipt(
             message_id=message.message_id,
             disposition=Disposition.REFUSED,
@@ -110,8 +153,7 @@ class Intake:
             answered=answered,
         )
 
-    async def _append_problem(self, message: Message, problem: Problem, records: list[LogRecord]) -> None:
-        await self._event_log.append(records)
+    def _tell_of(self, message: Message, problem: Problem) -> None:
         self._metrics.quarantined.labels(message.feed, problem.stage, problem.reason).inc()
         _log.warning(
             "message_set_aside",

@@ -35,7 +35,7 @@ class RecordingLog:
         self.gate = asyncio.Event()
         self.gate.set()
         self.down = False
-        self.appending = 0
+        self.appending = self.appends = 0
 
     async def append(self, records: Sequence[LogRecord]) -> None:
         self.appending += 1
@@ -44,6 +44,7 @@ class RecordingLog:
             if self.down:
                 raise UnavailableError("the log is down")
             self.records += records
+            self.appends += 1
         finally:
             self.appending -= 1
 
@@ -120,9 +121,11 @@ async def _site(profile: SourceProfile, settings: dict[str, object]) -> AsyncIte
     strict = {FEED} if profile.ack_policy == "strict" else set()
     intake = Intake(log, HeaderNormalizer(), PlainRecords(), metrics, strict)
     source = Source(feed=FEED, facility=SendingFacility(id=FacilityId("north"), name="North"), profile=profile)
-    feed = HL7Feed(source, intake, lambda: datetime.now(UTC), metrics)
     options = {"name": FEED, "facility": "north", "listen": "127.0.0.1:0", **settings}
-    server = MllpServer(FeedSettings(**options), feed, metrics, settle_s=0.1, tick_s=0.02)  # type: ignore[arg-type]
+    made = FeedSettings(**options)  # type: ignore[arg-type]
+    limit = made.max_batch_messages
+    feed = HL7Feed(source, intake, lambda: datetime.now(UTC), metrics, max_batch_messages=limit)
+    server = MllpServer(made, feed, metrics, settle_s=0.1, tick_s=0.02)
     await server.start()
     try:
         yield Site(server, log, metrics)

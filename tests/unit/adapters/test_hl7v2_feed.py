@@ -1,5 +1,6 @@
 """The identity of a transmission, and what a feed says of broken frames."""
 
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from tocengine.adapters.hl7v2_feed import HL7Feed, message_id
@@ -30,6 +31,9 @@ class RecordingIntake:
     async def accept(self, message: Message) -> Receipt:
         self.messages.append((message, ""))
         return Receipt(message_id=message.message_id, disposition=Disposition.ACCEPTED, answered=message.answers[0])
+
+    async def accept_whole(self, messages: Sequence[Message], ignored: Collection[int] = ()) -> Sequence[Receipt]:
+        return [await (self.ignore if n in ignored else self.accept)(each) for n, each in enumerate(messages)]
 
     async def ignore(self, message: Message) -> Receipt:
         self.messages.append((message, "ignored"))
@@ -105,9 +109,3 @@ async def test_an_empty_frame_is_rejected_and_not_kept() -> None:
     assert intake.messages == []
     assert answer.body is not None
     assert not answer.readable
-
-
-async def test_a_batch_is_refused() -> None:
-    intake = RecordingIntake()
-    await _feed(intake).take(b"FHS|^~\\&|REG\rBHS|^~\\&|REG\r" + BODY)
-    assert intake.messages[0][1] == "batch"

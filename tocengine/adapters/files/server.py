@@ -11,7 +11,8 @@ from tocengine.adapters.files.folder import Claimed, DropFolder
 from tocengine.adapters.hl7v2_feed import Answer, HL7Feed
 from tocengine.config import FeedSettings
 from tocengine.errors import UnavailableError
-from tocengine.formats.hl7v2.files import is_batch, messages_in
+from tocengine.formats.hl7v2.batch import is_batch
+from tocengine.formats.hl7v2.files import messages_in
 from tocengine.formats.mllp import KEPT_OF_OVERSIZE, Broken, BrokenFrame
 from tocengine.telemetry import Metrics, origin_of
 

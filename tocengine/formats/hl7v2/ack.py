@@ -97,9 +97,11 @@ _NOTHING_SENT: Final = Sent((), STANDARD)
 def read_sent(body: bytes) -> Sent:
     """The header fields of `body`, wherever in it an MSH is. Never fails: there may be none in it."""
     match = _HEADER.search(body)
-    if match is None:
-        return _NOTHING_SENT
-    start = match.start()
+    return _NOTHING_SENT if match is None else read_segment(body, match.start())
+
+
+def read_segment(body: bytes, start: int = 0) -> Sent:
+    """The fields of the header segment (MSH, BHS, FHS) that begins at `start`; all three begin alike."""
     end = _LINE_END.search(body, start)
     line = body[start : end.start() if end else len(body)]
     separator = line[3:4]
@@ -108,7 +110,7 @@ def read_sent(body: bytes) -> Sent:
         delimiters = read_delimiters(separator.decode(), rest[0].decode("utf-8") if rest else "")
     except (SyntaxRefusedError, UnicodeDecodeError):  # the answer is then in the standard ones
         delimiters = STANDARD
-    return Sent((b"MSH", separator, *rest), delimiters)
+    return Sent((line[:3], separator, *rest), delimiters)
 
 
 def code_for(sent: Sent, verdict: Verdict) -> str:
@@ -139,6 +141,11 @@ def _code(accept: bytes, application: bytes, verdict: Verdict) -> str:
         if wanted:
             return f"{level}{verdict}"
     return ""
+
+
+def stamp(now: datetime) -> bytes:
+    """An aware time as it is written in our headers, with its offset."""
+    return _stamp(now.replace(microsecond=0))
 
 
 @lru_cache(maxsize=8)
@@ -172,7 +179,7 @@ def build(sent: Sent, code: str, *, now: datetime, control_id: str, problem: Pro
         sent.field(6),
         sent.field(3),
         sent.field(4),
-        _stamp(now.replace(microsecond=0)),
+        stamp(now),
         b"",
         component.join(kind),
         control_id.encode(),

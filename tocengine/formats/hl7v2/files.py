@@ -1,16 +1,13 @@
 """Owns which messages a file holds: framed as on a connection, one after the other, or one batch. Pure."""
 
 import re
+from itertools import pairwise
 from typing import Final
+
+from tocengine.formats.hl7v2.batch import is_batch
 
 _START, _END = b"\x0b", b"\x1c"
 _HEADER: Final = re.compile(rb"(?:(?<=[\r\n])|\A)(?:\xef\xbb\xbf)?MSH[!-/:-@\[-`{-~]")
-_BATCH: Final = re.compile(rb"\s*(?:\xef\xbb\xbf)?[FB]HS[!-/:-@\[-`{-~]")
-
-
-def is_batch(raw: bytes) -> bool:
-    """Whether the bytes begin with a file or batch header (HL7 v2.5.1 section 2.10.3)."""
-    return _BATCH.match(raw) is not None
 
 
 def messages_in(raw: bytes) -> list[bytes]:
@@ -23,4 +20,4 @@ def messages_in(raw: bytes) -> list[bytes]:
     if is_batch(raw):
         return [raw]
     starts = [match.start() for match in _HEADER.finditer(raw)]
-    return [raw[start:end] for start, end in zip(starts, [*starts[1:], len(raw)], strict=False)]
+    return [raw[start:end] for start, end in pairwise([*starts, len(raw)])]

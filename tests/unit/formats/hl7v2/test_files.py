@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocengine.formats.hl7v2.files import is_batch, messages_in
+from tocengine.formats.hl7v2.batch import is_batch
+from tocengine.formats.hl7v2.files import messages_in
 
 ONE = b"MSH|^~\\&|A|B\rPID|1\r"
 TWO = b"MSH|^~\\&|C|D\rPID|2\r"

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check crash bench corpus clean
+.PHONY: install demo test check crash bench corpus pairs clean
 
 install: $(STAMP)  ## the environment, with .venv/bin/tocengine
 
@@ -40,6 +40,9 @@ RATE ?= 40
 
 soak: install  ## load for MINUTES while parts are killed at random and receivers fail: nothing lost, nothing twice
 	$(BIN)/python -m tests.endurance --minutes $(MINUTES) --rate $(RATE)
+
+pairs: install  ## what other converters make of the same messages, where the corpus is there
+	$(BIN)/python -m tests.conformance.pairs_report
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

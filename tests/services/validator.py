@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-VALIDATE = Path(__file__).resolve().parents[2].parent / "shared" / "fhir-validator" / "validate"
+from tests.fixtures.adt import SHARED
+
+VALIDATE = SHARED / "fhir-validator" / "validate"
 
 
 @pytest.fixture(scope="session")

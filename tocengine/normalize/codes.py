@@ -14,7 +14,10 @@ import msgspec
 from tocengine.formats.fhir.resources import (
     ADMIT_SOURCE,
     DIAGNOSIS_ROLE,
+    MARITAL_STATUS,
     NUBC_DISPOSITION,
+    NULL_FLAVOR,
+    PRIORITY,
     SERVICE_TYPE,
     TERMINOLOGY,
     Resource,
@@ -27,7 +30,7 @@ from tocengine.model.profile import Source, SourceProfile
 RowT = TypeVar("RowT")
 MAPPABLE = (
     "class", "patient_type", "disposition", "admit_source", "service", "sex", "relationship",
-    "diagnosis.type", "diagnosis.system", "allergy.type", "allergy.severity",
+    "diagnosis.type", "diagnosis.system", "allergy.type", "allergy.severity", "marital_status.status", "visit.priority",
 )  # fmt: skip
 """Tables a feed's local codes can be added to while the engine runs (``tocengine codes map``)."""
 NUBC_ORIGIN = "https://www.nubc.org/CodeSystem/PointOfOrigin"
@@ -128,6 +131,14 @@ class Codes(msgspec.Struct, frozen=True):
     relationships: Mapping[str, Resource]
     organizations: Mapping[str, bool]
     subscribers: Mapping[str, str]
+    marital_statuses: Mapping[str, Resource]
+    languages: Mapping[str, Resource]
+    priorities: Mapping[str, Resource]
+    admission_types: Mapping[str, bool]
+    participations: Mapping[str, str]
+    observation_statuses: Mapping[str, str]
+    observation_values: Mapping[str, str]
+    unit_systems: Mapping[str, str]
     placeholder_numbers: Mapping[str, bool]
     placeholder_names: Mapping[str, bool]
 
@@ -208,6 +219,14 @@ def codes_for(source: Source, wrap: Wrap = plain) -> Codes:
         relationships=wrap("relationship", local.over("relationship", _relationships())),
         organizations=wrap("relationship.organization", _flags("relationship", "organization")),
         subscribers=wrap("relationship.subscriber", _text("relationship", "subscriber")),
+        marital_statuses=wrap("marital_status", local.over("marital_status.status", _marital_statuses())),
+        languages=wrap("language", {code: _language(tag) for code, tag in _text("language").items()}),
+        priorities=wrap("visit.priority", local.over("visit.priority", _priorities())),
+        admission_types=wrap("visit.admission_type", _flags("visit", "admission_type")),
+        participations=wrap("visit.participation", _text("visit", "participation")),
+        observation_statuses=wrap("observation.status", _text("observation", "status")),
+        observation_values=wrap("observation.value", _text("observation", "value")),
+        unit_systems=wrap("observation.unit", _text("observation", "unit")),
         placeholder_numbers=wrap("placeholder.number", _flags("placeholder", "number")),
         placeholder_names=wrap("placeholder.name", _flags("placeholder", "name")),
     )
@@ -263,11 +282,30 @@ def _service(code: str, row: ServiceRow) -> Resource:
     return concept(coding(SERVICE_TYPE, row.code, row.display), sent) if row.code else concept(sent)
 
 
+def _marital_statuses() -> dict[str, Resource]:
+    return {
+        **{code: concept(coding(MARITAL_STATUS, status)) for code, status in _text("marital_status", "status").items()},
+        **{code: concept(coding(NULL_FLAVOR, reason)) for code, reason in _text("marital_status", "none").items()},
+    }
+
+
+def _priorities() -> dict[str, Resource]:
+    return {code: concept(coding(PRIORITY, known)) for code, known in _text("visit", "priority").items()}
+
+
+def _language(tag: str) -> Resource:
+    return concept(coding("urn:ietf:bcp:47", tag))
+
+
 def _relationships() -> dict[str, Resource]:
     roles = _rows("relationship", str, "role")
     return {
         **{code: concept(coding(TERMINOLOGY + "v3-RoleCode", role)) for code, role in roles.items()},
         **{code: concept(coding(TERMINOLOGY + "v2-0063", code)) for code in _rows("relationship", str, "hl7")},
+        **{
+            code: concept(coding(TERMINOLOGY + "v2-0131", role))
+            for code, role in _text("relationship", "contact").items()
+        },
     }
 
 

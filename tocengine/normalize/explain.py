@@ -22,7 +22,7 @@ from tocengine.model.message import ContentType, Message, Problem
 from tocengine.model.profile import Source
 from tocengine.normalize.normalizer import HL7v2Normalizer
 
-READ = frozenset("MSH EVN PID PD1 PV1 PV2 ROL PRT DG1 AL1 IN1 NK1 MRG".split())
+READ = frozenset("MSH EVN PID PD1 PV1 PV2 ROL PRT DG1 AL1 IAM IN1 NK1 MRG OBX PR1 ZBE ARV CON".split())
 """Segments some rule reads; values of others are listed as not used without an experiment each."""
 _FIXED = frozenset({("MSH", 1), ("MSH", 2), ("MSH", 9), ("MSH", 12), ("MSH", 18)})
 """Fields that say how to read the rest: without them there is no message to compare with."""

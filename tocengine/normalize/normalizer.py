@@ -32,13 +32,23 @@ from tocengine.normalize.rules import (
     encounter,
     header,
     merge,
+    movements,
+    observations,
     patient,
+    privacy,
+    procedures,
 )
 
-CONTENT: Sequence[tuple[str, Callable[[Reading], None]]] = (
+ALLERGIES: Sequence[tuple[str, Callable[[Reading], None]]] = (
     ("AL1", allergies.read),
+    ("IAM", allergies.read_changes),
+)
+CONTENT = (
+    *ALLERGIES,
     ("IN1", coverage.read),
     ("NK1", contacts.read),
+    ("OBX", observations.read),
+    ("PR1", procedures.read),
 )
 """Segments that are only exchanged, not routed on, and the rule that reads each."""
 _SHARED = ("MSH", "EVN", "SFT", "UAC")
@@ -98,11 +108,12 @@ class HL7v2Normalizer:
             sequence=header.read_sequence(msh),
             processing=header.read_processing(reading, msh),
             shadow=self.source.shadow,
-            handled=reading.row is not None,
+            handled=reading.row is not None and reading.row.kind != "stored",
             patient=reading.patient_key,
             visit=reading.visit,
             merges=merges,
             rekeying=rekeying,
+            movement=movements.read(reading) if reading.row and hl7.segments("ZBE") else None,
             patient_facts=patient_facts,
             encounter_facts=encounter_facts,
             cleared=tuple(reading.cleared),
@@ -119,7 +130,7 @@ class HL7v2Normalizer:
         if reading.visit is not None:
             reading.encounter_id = encounter_id(reading.visit)
         row = reading.row
-        if row is None:
+        if row is None or row.kind == "stored":
             return known
         if row.kind == "identity":
             reading.visit, reading.encounter_id = None, ""  # it speaks of keys; no visit moves by it
@@ -133,18 +144,21 @@ class HL7v2Normalizer:
         self, reading: Reading, known: tuple[Identifier, ...]
     ) -> tuple[tuple[Merge, ...], Rekeying | None, PatientFacts | UnsetType, EncounterFacts | UnsetType]:
         row = reading.row
-        if row is None:
+        if row is None or row.kind == "stored":
             return (), None, UNSET, UNSET
         patient_facts = patient.read(reading, reading.segment("PID"), known)
         merges, rekeying = merge.read(reading) if row.kind == "identity" else ((), merge.renumbered(reading))
+        privacy.read(reading)
         encounter_facts: EncounterFacts | UnsetType = UNSET
-        if reading.visit is not None:
+        if reading.visit is not None and row.kind != "allergies":
             reading.add(self._facility)
             encounter_facts = encounter.read(reading, reading.segment("PV1"), reading.segment("PID"))
             found = diagnoses.read(reading)
             if found is not UNSET:
                 encounter_facts = msgspec.structs.replace(encounter_facts, diagnoses=found)
-        for name, rule in CONTENT:
+            if row.kind == "tracking":  # on the way somewhere: where the patient lies stays as it is known
+                encounter_facts = msgspec.structs.replace(encounter_facts, location=UNSET)
+        for name, rule in ALLERGIES if row.kind == "allergies" else CONTENT:
             if reading.segments(name):
                 rule(reading)
         return merges, rekeying, patient_facts, encounter_facts

@@ -127,7 +127,7 @@ def test_sequence_and_shadow_and_flags_of_the_encoding() -> None:
 
 
 def test_an_unhandled_trigger_is_kept_and_marked() -> None:
-    told = event(adt("A15", EVN, PID, pv1()))
+    told = event(adt("A19", EVN, PID, pv1()))
     assert not told.handled
     assert told.patient is not None
     assert told.visit is not None

@@ -5,7 +5,7 @@ same bundles in the same order give the same bytes.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import msgspec
 import orjson
@@ -17,6 +17,8 @@ SNAPSHOT_TYPES = frozenset({"Condition", "AllergyIntolerance", "Coverage", "Rela
 """Resources of repeating segments: a message that has any of a type replaces all of it (no action codes in ADT)."""
 COMPOSED = frozenset({"hospitalization", "period"})
 """Elements whose parts come from different fields; they overlay part by part."""
+ADDS = "+"
+"""Before a type among what a message deleted: it adds to the resources of that type instead of replacing them (IAM)."""
 _DOCUMENT_CONTENT = (b'"resourceType":"Binary"', b'"type":"document"')  # kept with the event, too large for a chart
 ROOTS = frozenset({"Encounter", "Patient", "DocumentReference"}) | SNAPSHOT_TYPES
 """What a chart is about; anything else stays only while one of these refers to it."""
@@ -33,9 +35,10 @@ def overlay(bundles: Sequence[bytes], cleared: Sequence[Sequence[str]] = ()) -> 
         return bundles[0]
     chart: dict[str, bytes] = {}
     for position, bundle in enumerate(bundles):
-        for path in cleared[position] if position < len(cleared) else ():
+        said = cleared[position] if position < len(cleared) else ()
+        for path in said:
             _clear(chart, path)
-        _lay(chart, _split(bundle))
+        _lay(chart, _split(bundle), {path[1:] for path in said if path.startswith(ADDS)})
     entries = (
         b'{"fullUrl":%b,"resource":%b}' % (orjson.dumps(url), resource) for url, resource in _reachable(chart).items()
     )
@@ -87,8 +90,8 @@ def _kind(resource: bytes) -> str:
     return _decode_head(resource).resourceType
 
 
-def _lay(chart: dict[str, bytes], said: Mapping[str, bytes]) -> None:
-    replaced = {kind for resource in said.values() if (kind := _kind(resource)) in SNAPSHOT_TYPES}
+def _lay(chart: dict[str, bytes], said: Mapping[str, bytes], added: Set[str]) -> None:
+    replaced = {kind for resource in said.values() if (kind := _kind(resource)) in SNAPSHOT_TYPES} - added
     if replaced:
         for url in [url for url, known in chart.items() if _kind(known) in replaced]:
             del chart[url]
@@ -122,6 +125,10 @@ def participation(participant: Json) -> str:
 
 def _clear(chart: dict[str, bytes], path: str) -> None:
     kind, _, element = path.partition(".")
+    kind, _, identity = kind.partition("/")
+    if identity:
+        chart.pop(URN + identity, None)
+        return
     concerned = [url for url, resource in chart.items() if _kind(resource) == kind]
     for url in concerned:
         if kind in SNAPSHOT_TYPES and not element:

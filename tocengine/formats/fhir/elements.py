@@ -32,10 +32,12 @@ class Elements(msgspec.Struct, frozen=True):
 
 _RESOURCES = frozenset(
     """Patient Encounter Practitioner Organization Location Condition AllergyIntolerance Coverage RelatedPerson
-    MessageHeader Provenance Bundle""".split()
+    Procedure Observation MessageHeader Provenance Bundle""".split()
 )
 RESOURCES = _RESOURCES - {"Bundle"}
-PRIMITIVES = frozenset("string code uri url boolean date dateTime instant positiveInt unsignedInt base64Binary".split())
+PRIMITIVES = frozenset(
+    "string code uri url boolean date dateTime instant positiveInt unsignedInt integer decimal base64Binary".split()
+)
 
 
 @lru_cache(maxsize=1)

@@ -72,6 +72,8 @@ def _type_schema(element: Element, declared: Elements) -> Schema:
         return {"type": "boolean"}
     if element.type in _LEAST:
         return {"type": "integer", "minimum": _LEAST[element.type]}
+    if element.type in ("integer", "decimal"):
+        return {"type": "integer" if element.type == "integer" else "number"}
     if element.type in PRIMITIVES:
         return {"type": "string", "pattern": _PATTERNS[element.type]}
     return {"$ref": f"#/$defs/{element.type}"}

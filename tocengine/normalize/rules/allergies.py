@@ -7,7 +7,7 @@ from tocengine.formats.hl7v2.parser import Segment
 from tocengine.model.time import Timestamp
 from tocengine.normalize.codes import AllergySeverity
 from tocengine.normalize.reading import Reading
-from tocengine.normalize.rules.diagnoses import code_system
+from tocengine.normalize.rules.coded import code_system
 
 _SNOMED = "http://snomed.info/sct"
 _ACTIVE = concept(coding(TERMINOLOGY + "allergyintolerance-clinical", "active"))
@@ -22,7 +22,21 @@ def read(reading: Reading) -> None:
             _add(reading, segment, coded)
 
 
-def _add(reading: Reading, segment: Segment, coded: CWE) -> None:
+def read_changes(reading: Reading) -> None:
+    """IAM: allergies one by one, each added, changed or deleted (IAM-6); those not mentioned stay as they are."""
+    for segment in reading.segments("IAM"):
+        coded = CWE.read(segment[3])
+        if not (coded.code or coded.label):
+            continue
+        if segment[6].component(1).strip().upper() == "D":
+            reading.cleared.append(f"AllergyIntolerance/{_add(reading, segment, coded, keep=False)}")
+        else:
+            _add(reading, segment, coded)
+    if not reading.segments("AL1"):
+        reading.cleared.append("+AllergyIntolerance")
+
+
+def _add(reading: Reading, segment: Segment, coded: CWE, *, keep: bool = True) -> str:
     codes = reading.codes
     none = codes.no_allergies.get(coded.code.upper()) or codes.no_allergies.get(coded.label.upper())
     if none:
@@ -39,10 +53,13 @@ def _add(reading: Reading, segment: Segment, coded: CWE) -> None:
         _classify(reading, segment, allergy)
     allergy["code"] = concept(*([coding(system, code)] if code else []), text=coded.label or coded.code)
     allergy["patient"] = reference(reading.patient_id)
-    onset = reading.time(segment[6], "AL1-6")
+    number = 6 if segment.name == "AL1" else 11
+    onset = reading.time(segment[number], f"{segment.name}-{number}")
     if isinstance(onset, Timestamp):
         allergy["onsetDateTime"] = onset.text
-    reading.add(allergy)
+    if keep:
+        reading.add(allergy)
+    return str(allergy["id"])
 
 
 def _classify(reading: Reading, segment: Segment, allergy: Resource) -> None:

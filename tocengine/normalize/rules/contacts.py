@@ -5,8 +5,10 @@ from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import Json, Resource, concept, reference
 from tocengine.formats.hl7v2.datatypes import CWE
 from tocengine.formats.hl7v2.parser import Segment
+from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading
 from tocengine.normalize.rules.patient import fhir_address, person_name, telecom
+from tocengine.normalize.rules.practitioners import practice
 
 
 def read(reading: Reading) -> None:
@@ -14,13 +16,19 @@ def read(reading: Reading) -> None:
     contacts: list[Json] = []
     for segment in reading.segments("NK1"):
         about = _about(reading, segment)
+        employer = practice(reading, segment[13], "NK1-13") if segment[13] else None
+        if employer is not None and employer.name:
+            organization = fhir.organization(employer, reading.patient_id, reading.source.domains)
+            about["organization"] = reading.add(organization)
         if not about.get("name"):
+            if about.get("organization"):
+                contacts.append(about)
             continue
         kind = segment[3].component(1).strip().upper() or segment[7].component(1).strip().upper()
         if reading.codes.organizations.get(kind):
             contacts.append(about)
         else:
-            reading.add(_related(reading, about))
+            reading.add(_related(reading, about, segment))
     if contacts:
         reading.patient["contact"] = contacts
 
@@ -34,6 +42,12 @@ def _about(reading: Reading, segment: Segment) -> Resource:
         about["relationship"] = [known or reading.local_concept("NK1-3", coded.code, coded.label)]
     elif coded.label:
         about["relationship"] = [concept(text=coded.label)]
+    role = segment[7].component(1).strip().upper()
+    if role and role != coded.code.upper() and (known := reading.codes.relationships.get(role)):
+        named = about.setdefault("relationship", [])
+        assert isinstance(named, list)
+        if known not in named:
+            named.append(known)
     name = fhir.human_name(person_name(reading, segment[2])) if segment[2] else {}
     if name.get("family") or name.get("given"):
         about["name"] = name
@@ -48,18 +62,12 @@ def _about(reading: Reading, segment: Segment) -> Resource:
     return about
 
 
-def _related(reading: Reading, about: Resource) -> Resource:
+def _related(reading: Reading, about: Resource, segment: Segment) -> Resource:
     name = about["name"]
     assert isinstance(name, dict)
-    given = name.get("given")
     related: Resource = {
         "resourceType": "RelatedPerson",
-        "id": resource_id(
-            "related-person",
-            reading.patient_id,
-            str(name.get("family", "")),
-            *(str(part) for part in (given if isinstance(given, list) else ())),
-        ),
+        "id": related_id(reading, name),
         "active": True,
         "patient": reference(reading.patient_id),
     }
@@ -67,6 +75,23 @@ def _related(reading: Reading, about: Resource) -> Resource:
         if element in about:
             related[element] = about[element]
     related["name"] = [name]
+    sex = segment[15].component(1).strip().upper()
+    if sex and (gender := reading.codes.sexes.get(sex)):
+        related["gender"] = gender
+    born = reading.time(segment[16], "NK1-16")
+    if isinstance(born, Timestamp):
+        related["birthDate"] = born.text[:10]
     if "address" in about:
         related["address"] = [about["address"]]
     return related
+
+
+def related_id(reading: Reading, name: Resource) -> str:
+    """The id of a person related to the patient: by name, which is all that NK1 and IN1 have in common."""
+    given = name.get("given")
+    return resource_id(
+        "related-person",
+        reading.patient_id,
+        str(name.get("family", "")),
+        *(str(part) for part in (given if isinstance(given, list) else ())),
+    )

@@ -2,11 +2,23 @@
 
 from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import resource_id
-from tocengine.formats.fhir.resources import TERMINOLOGY, Json, Resource, coding, concept, reference
+from tocengine.formats.fhir.resources import (
+    TERMINOLOGY,
+    Json,
+    Resource,
+    coding,
+    concept,
+    identifier,
+    local_system,
+    reference,
+)
 from tocengine.formats.hl7v2.datatypes import CWE, CX
 from tocengine.formats.hl7v2.parser import Segment
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading, clean
+from tocengine.normalize.rules.coded import concept_of
+from tocengine.normalize.rules.contacts import related_id
+from tocengine.normalize.rules.patient import fhir_address, person_name
 from tocengine.normalize.rules.practitioners import practice
 
 _CLASS = TERMINOLOGY + "coverage-class"
@@ -27,7 +39,8 @@ def read(reading: Reading) -> None:
 
 
 def _coverage(reading: Reading, segment: Segment, payor: Resource, payor_id: str) -> Resource:
-    subscriber = clean(CX.read(segment[49]).value) or clean(segment[36].component(1))
+    policy = clean(segment[36].component(1))
+    subscriber = clean(CX.read(segment[49]).value) or policy
     plan = CWE.read(segment[2])
     coverage: Resource = {
         "resourceType": "Coverage",
@@ -35,28 +48,86 @@ def _coverage(reading: Reading, segment: Segment, payor: Resource, payor_id: str
         "status": "active",
         "beneficiary": reference(reading.patient_id),
     }
+    numbers: list[Json] = [
+        identifier(local_system("feed", reading.message.feed, path), value)
+        for path, value in (("IN1-2", clean(plan.code)), ("IN1-36", policy if policy != subscriber else ""))
+        if value
+    ]
+    if numbers:
+        coverage["identifier"] = numbers
+    if kind := concept_of(reading, CWE.read(segment[15]), "IN1-15") if segment[15] else {}:
+        coverage["type"] = kind
     if subscriber:
         coverage["subscriberId"] = subscriber
-    relationship = segment[17].component(1).strip().upper()
-    known = reading.codes.subscribers.get(relationship) if relationship else None
+    _relate(reading, segment, coverage)
+    if period := _period(reading, segment):
+        coverage["period"] = period
+    coverage["payor"] = [payor]
+    if classes := _classes(segment, plan):
+        coverage["class"] = classes
+    order = segment[22].text.strip()
+    if order.isascii() and order.isdigit() and int(order[:4]) > 0:
+        coverage["order"] = int(order[:4])
+    employer = practice(reading, segment[11], "IN1-11") if segment[11] else None
+    if employer is not None and employer.name:
+        coverage["policyHolder"] = reading.add(fhir.organization(employer, "employer", reading.source.domains))
+    return coverage
+
+
+def _relate(reading: Reading, segment: Segment, coverage: Resource) -> None:
+    """IN1-16 and IN1-17: who holds the policy, and what the patient is to them."""
+    code = segment[17].component(1).strip().upper()
+    if not code:
+        return
+    known = reading.codes.subscribers.get(code)
+    if holder := _subscriber(reading, segment, known or code):
+        coverage["subscriber"] = holder
     if known:
         coverage["relationship"] = concept(coding(_RELATIONSHIP, known))
-    elif relationship:
-        coverage["relationship"] = reading.local_concept("IN1-17", relationship)
-    period: dict[str, Json] = {}
+    else:
+        coverage["relationship"] = reading.local_concept("IN1-17", code)
+
+
+def _period(reading: Reading, segment: Segment) -> Resource:
+    period: Resource = {}
     starts, ends = reading.time(segment[12], "IN1-12"), reading.time(segment[13], "IN1-13")
     if isinstance(starts, Timestamp):
         period["start"] = starts.text
     if isinstance(ends, Timestamp) and (not isinstance(starts, Timestamp) or fhir.in_order(starts, ends)):
         period["end"] = ends.text
-    if period:
-        coverage["period"] = period
-    coverage["payor"] = [payor]
-    classes: list[Json] = []
+    return period
+
+
+def _classes(segment: Segment, plan: CWE) -> list[Json]:
+    found: list[Json] = []
     if group := clean(segment[8].component(1)):
-        classes.append({"type": _GROUP, "value": group})
+        found.append({"type": _GROUP, "value": group})
     if plan.code:
-        classes.append({"type": _PLAN, "value": plan.code, **({"name": plan.label} if plan.label else {})})
-    if classes:
-        coverage["class"] = classes
-    return coverage
+        found.append({"type": _PLAN, "value": plan.code, **({"name": plan.label} if plan.label else {})})
+    return found
+
+
+def _subscriber(reading: Reading, segment: Segment, relationship: str) -> Resource | None:
+    """Who holds the policy (IN1-16): the patient, or a person related to the patient; None where nobody is named."""
+    if relationship == "self":
+        return reference(reading.patient_id)
+    name = fhir.human_name(person_name(reading, segment[16])) if segment[16] else {}
+    given = name.get("given")
+    if not (name.get("family") or given):
+        return None
+    related: Resource = {
+        "resourceType": "RelatedPerson",
+        "id": related_id(reading, name),
+        "active": True,
+        "patient": reference(reading.patient_id),
+    }
+    known = reading.codes.relationships.get(segment[17].component(1).strip().upper())
+    if known is not None:
+        related["relationship"] = [known]
+    related["name"] = [name]
+    born = reading.time(segment[18], "IN1-18")
+    if isinstance(born, Timestamp):
+        related["birthDate"] = born.text[:10]
+    if address := fhir_address(reading, segment[19]) if segment[19] else {}:
+        related["address"] = [address]
+    return reading.add(related)

@@ -10,7 +10,6 @@ from tocengine.formats.fhir.resources import (
     Resource,
     coding,
     concept,
-    local_system,
     reference,
 )
 from tocengine.formats.hl7v2.datatypes import CWE
@@ -18,6 +17,7 @@ from tocengine.formats.hl7v2.parser import Segment
 from tocengine.model.facts import Diagnosis
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading
+from tocengine.normalize.rules.coded import code_system
 
 _ACTIVE = concept(coding(TERMINOLOGY + "condition-clinical", "active"))
 _CERTAINTY = {
@@ -55,16 +55,6 @@ def _diagnosis(reading: Reading, segment: Segment) -> Diagnosis | None:
         text=text,
         type=segment[6].component(1).strip().upper(),
     )
-
-
-def code_system(reading: Reading, named: str, path: str) -> str:
-    """The URI of a coding system (table 0396); of one nobody knows a URI of the feed's own."""
-    known = reading.codes.code_systems.get(named) or reading.codes.code_systems.get(named.upper())
-    if known is None:
-        if named:
-            reading.unknown_code("diagnosis.system", named, f"{path}.3")
-        return local_system("feed", reading.message.feed, path, *([named] if named else []))
-    return known
 
 
 def dotted(code: str) -> str:

@@ -6,7 +6,9 @@ from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import (
     NPI,
+    TERMINOLOGY,
     Json,
+    coding,
     concept,
     identifier,
     identifier_type,
@@ -28,8 +30,17 @@ from tocengine.normalize.codes import DispositionRow, nubc
 from tocengine.normalize.reading import Reading, clean
 from tocengine.normalize.rules import practitioners
 
-PLACES = ((3, ""), (6, "completed"), (42, "reserved"))
+PLACES = ((3, ""), (6, "completed"), (11, "active"), (42, "planned"))
 """PV1 locations and the Encounter.location.status of each; of the current one it depends on the trigger."""
+STAY = (
+    (13, "reAdmission", False),
+    (38, "dietPreference", True),
+    (16, "specialCourtesy", True),
+    (15, "specialArrangement", True),
+)
+"""PV1 fields of site-defined codes, and the element of Encounter.hospitalization each goes to (HL7 v2-to-FHIR, PV1)."""
+_ADMISSION_TYPES = {code: concept(coding(TERMINOLOGY + "v2-0007", code)) for code in "ACELNRU"}
+UCUM = "http://unitsofmeasure.org"
 
 
 def read(reading: Reading, visit: Segment, patient: Segment) -> EncounterFacts:
@@ -38,11 +49,11 @@ def read(reading: Reading, visit: Segment, patient: Segment) -> EncounterFacts:
     patient_class, sent, patient_type = _class(reading, visit)
     encounter["resourceType"] = "Encounter"
     encounter["id"] = reading.encounter_id
-    _identify(reading)
+    _identify(reading, visit[50])
     encounter["status"] = reading.row.status if reading.row else "unknown"
     shown_class = PatientClass.UNKNOWN if patient_class is UNSET else patient_class
     encounter["class"] = fhir.encounter_class(shown_class, sent or "", reading.message.feed)
-    encounter["type"] = [concept(text=fhir.ENCOUNTER_TYPE[shown_class])]
+    encounter["type"] = _types(reading, shown_class, visit[4])
     if reading.patient_id:
         encounter["subject"] = reference(reading.patient_id)
     attending, found_in = practitioners.treating(reading, visit)
@@ -58,8 +69,9 @@ def read(reading: Reading, visit: Segment, patient: Segment) -> EncounterFacts:
     admitted = reading.time(visit[44], "PV1-44")
     discharged = reading.time(visit[45], "PV1-45")
     _period(reading, admitted, discharged)
+    _stay(reading, visit)
     more = reading.segment("PV2")
-    expected = reading.time(more[9], "PV2-9") if more else UNSET
+    expected = _plan(reading, more) if more else UNSET
     return EncounterFacts(
         patient_class=patient_class,
         class_code=sent,
@@ -80,11 +92,17 @@ def read(reading: Reading, visit: Segment, patient: Segment) -> EncounterFacts:
     )
 
 
-def _identify(reading: Reading) -> None:
+def _identify(reading: Reading, alternate: Field) -> None:
+    """The visit's key, and the alternate visit id (PV1-50) where it is another."""
     visit = reading.visit
-    if visit is not None:
-        system = fhir.domain_system(visit.domain, reading.source.domains, "visit")
-        reading.encounter["identifier"] = [identifier(system, visit.value, identifier_type("VN"))]
+    if visit is None:
+        return
+    system = fhir.domain_system(visit.domain, reading.source.domains, "visit")
+    numbers: list[Json] = [identifier(system, visit.value, identifier_type("VN"))]
+    other = reading.visit_key(alternate) if alternate else None
+    if other is not None and other != visit:
+        numbers.append(identifier(fhir.domain_system(other.domain, reading.source.domains, "visit"), other.value))
+    reading.encounter["identifier"] = numbers
 
 
 def _number(field: Field) -> str | UnsetType | None:
@@ -105,6 +123,58 @@ def _class(reading: Reading, visit: Segment) -> tuple[PatientClass | UnsetType, 
             reading.unknown_code("class", sent, "PV1-2")
             mapped = PatientClass.UNKNOWN
     return mapped or UNSET, sent or UNSET, kind or UNSET
+
+
+_TYPES = {patient_class: concept(text=text) for patient_class, text in fhir.ENCOUNTER_TYPE.items()}
+
+
+def _types(reading: Reading, patient_class: PatientClass, field: Field) -> list[Json]:
+    """What the class says in words, and the admission type (PV1-4)."""
+    found: list[Json] = [_TYPES[patient_class]]
+    code = field.component(1).strip() if field else ""
+    if code:
+        known = reading.codes.admission_types.get(code)
+        found.append(
+            _ADMISSION_TYPES[code] if known else reading.local_concept("PV1-4", code, field.component(2).strip())
+        )
+    return found
+
+
+def _stay(reading: Reading, visit: Segment) -> None:
+    """What else PV1 says of the hospitalization: readmission, diet, arrangements, courtesies, the preadmit number."""
+    if field := visit[5]:
+        found = CX.read(field)
+        if value := clean(found.value):
+            domain = reading.domain(found.authority) or reading.own_domain()
+            system = fhir.domain_system(domain, reading.source.domains, "visit")
+            _hospitalization(reading)["preAdmissionIdentifier"] = identifier(system, value)
+    for number, name, many in STAY:
+        field = visit[number]
+        if not field:
+            continue
+        concepts: list[Json] = [
+            reading.local_concept(f"PV1-{number}", code, each.component(2).strip())
+            for each in field
+            if (code := each.component(1).strip())
+        ]
+        if concepts:
+            _hospitalization(reading)[name] = concepts if many else concepts[0]
+
+
+def _plan(reading: Reading, more: Segment) -> Timestamp | UnsetType | None:
+    """PV2: priority and length of stay, onto the Encounter; gives the expected discharge (PV2-9)."""
+    if field := more[25]:
+        code = field.component(1).strip()
+        known = reading.codes.priorities.get(code) if code else None
+        if code and known is None:
+            reading.unknown_code("visit.priority", code, "PV2-25")
+            known = reading.local_concept("PV2-25", code, field.component(2).strip())
+        if known is not None:
+            reading.encounter["priority"] = known
+    days = more[11].text.strip()
+    if days.isascii() and days.isdigit() and len(days) <= 5:
+        reading.encounter["length"] = {"value": int(days), "unit": "days", "system": UCUM, "code": "d"}
+    return reading.time(more[9], "PV2-9")
 
 
 def place(reading: Reading, field: Field) -> Location:

@@ -6,7 +6,7 @@ from msgspec import UNSET, UnsetType
 
 from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import patient_id
-from tocengine.formats.fhir.resources import Json, Resource
+from tocengine.formats.fhir.resources import Json, Resource, concept
 from tocengine.formats.hl7v2.datatypes import CX, XAD, XPN, XTN
 from tocengine.formats.hl7v2.parser import Field, Repetition, Segment
 from tocengine.model.facts import Address, PatientFacts, PersonName
@@ -16,6 +16,7 @@ from tocengine.normalize.reading import Reading, clean
 from tocengine.normalize.rules import practitioners
 
 _ANY_TYPE = "*"
+BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
 
 
 def identifiers(reading: Reading, fields: Iterable[Field]) -> tuple[tuple[Identifier, ...], PatientKey | None]:
@@ -81,7 +82,10 @@ def read(reading: Reading, segment: Segment, known: tuple[Identifier, ...]) -> P
         patient["birthDate"] = birth_date
     elif birth_date is None:
         reading.cleared.append("Patient.birthDate")
+    if isinstance(birth, Timestamp) and len(birth.text) > 10:
+        patient["_birthDate"] = {"extension": [{"url": BIRTH_TIME, "valueDateTime": birth.text}]}
     deceased = _deceased(reading, segment, deceased_at)
+    _civil(reading, segment)
     address = _address(reading, segment[11])
     pcp, practices = practitioners.primary_care(reading)
     general: list[Json] = [
@@ -164,6 +168,41 @@ def _deceased(reading: Reading, segment: Segment, at: Timestamp | UnsetType | No
     return UNSET
 
 
+def _civil(reading: Reading, segment: Segment) -> None:
+    """Marital status, language and birth order."""
+    patient = reading.patient
+    for number, name in ((16, "Patient.maritalStatus"), (15, "Patient.communication")):
+        if segment[number].null:
+            reading.cleared.append(name)
+    if field := segment[16]:
+        code = field.component(1).strip().upper()
+        status = reading.codes.marital_statuses.get(code)
+        if status is None and code:
+            reading.unknown_code("marital_status.status", code, "PID-16")
+            status = reading.local_concept("PID-16", code, field.component(2).strip())
+        if status is not None:
+            patient["maritalStatus"] = status
+    if field := segment[15]:
+        spoken: list[Json] = [{"language": language} for each in field if (language := _language(reading, each))]
+        if spoken:
+            patient["communication"] = spoken
+    order = segment[25].text.strip()
+    multiple = segment[24].text.strip().upper()
+    if order.isascii() and order.isdigit() and len(order) <= 3:
+        patient["multipleBirthInteger"] = int(order)
+    elif multiple in ("Y", "N"):
+        patient["multipleBirthBoolean"] = multiple == "Y"
+
+
+def _language(reading: Reading, repetition: Repetition) -> Resource:
+    """A language by its tag, else in the sender's words."""
+    code, label = repetition.component(1).strip(), repetition.component(2).strip()
+    known = reading.codes.languages.get(code.upper()) if code else None
+    if known is None:
+        return concept(text=label or code)
+    return {**known, "text": label} if label else known
+
+
 def telecom(reading: Reading, repetition: Repetition, default_use: str = "") -> Resource | None:
     """An XTN as a ContactPoint, or None where it names none."""
     found = XTN.read(repetition)
@@ -194,7 +233,7 @@ def _number(found: XTN) -> str:
 def _phones(reading: Reading, segment: Segment) -> tuple[str, ...] | UnsetType | None:
     points: list[Json] = []
     phones = []
-    for number, use in ((13, "home"), (14, "work")):
+    for number, use in ((13, "home"), (14, "work"), (40, "")):
         field = segment[number]
         for repetition in field if field else ():
             point = telecom(reading, repetition, use)
@@ -225,6 +264,11 @@ def postal_address(repetition: Repetition) -> Address:
 def fhir_address(reading: Reading, repetition: Repetition) -> Resource:
     """An XAD as a FHIR Address; empty where it says nothing."""
     shown = fhir.postal_address(postal_address(repetition))
+    if shown and repetition:
+        if county := repetition.component(9).strip():
+            shown["district"] = county
+        if country := repetition.component(6).strip():
+            shown["country"] = country
     kind = repetition.component(7).strip().upper()
     if shown and kind:
         if use := reading.codes.address_uses.get(kind):

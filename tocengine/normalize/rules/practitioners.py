@@ -18,8 +18,10 @@ PARTICIPANTS = (
     (8, "REF", concept(coding(PARTICIPATION, "REF"))),
     (9, "CON", concept(coding(PARTICIPATION, "CON"))),
     (17, "ADM", concept(coding(PARTICIPATION, "ADM"))),
+    (52, "PART", concept(coding(PARTICIPATION, "PART"))),
 )
 """PV1 fields and the participation they state (HL7 v2-to-FHIR, PV1)."""
+_KINDS = {code: kind for _, code, kind in PARTICIPANTS}
 _KEPT_PEOPLE = 8_192
 TREATING = (7, 17, 9)
 """Where the treating practitioner is looked for, after ROL and PRT (domain 2.3)."""
@@ -159,6 +161,15 @@ def participants(reading: Reading, visit: Segment, attending: Practitioner | Uns
         elif field and not (code == "ATND" and found):
             for person in people(reading, field, f"PV1-{number}"):
                 add(person, code, kind)
+    source = reading.segment("PV2")[13]
+    for person in people(reading, source, "PV2-13") if source else ():
+        add(person, "REF", _KINDS["REF"])
+    for segment in (*reading.segments("ROL"), *reading.segments("PRT")):
+        role, who = (3, 4) if segment.name == "ROL" else (4, 5)
+        part = reading.codes.participations.get(segment[role].component(1).strip().upper())
+        if part and part != "ATND":
+            for person in people(reading, segment[who], f"{segment.name}-{who}"):
+                add(person, part, _KINDS[part])
     return found
 
 

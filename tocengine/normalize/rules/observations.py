@@ -1,0 +1,121 @@
+"""Owns OBX: what was observed (height, weight, triage notes ...), as Observations of the patient."""
+
+from tocengine.formats.fhir.ids import resource_id
+from tocengine.formats.fhir.resources import TERMINOLOGY, Json, Resource, coding, concept, reference
+from tocengine.formats.hl7v2.datatypes import CWE
+from tocengine.formats.hl7v2.parser import Field, Segment
+from tocengine.model.time import Timestamp
+from tocengine.normalize.reading import Reading
+from tocengine.normalize.rules.coded import concept_of
+
+_INTERPRETATION = TERMINOLOGY + "v3-ObservationInterpretation"
+_COMPARATORS = frozenset({"<", "<=", ">=", ">"})
+_LONGEST_NUMBER = 30
+
+
+def read(reading: Reading) -> None:
+    """One Observation per OBX that names what was observed; a repeated one is told apart by its place."""
+    seen: dict[str, int] = {}
+    for segment in reading.segments("OBX"):
+        coded = CWE.read(segment[3])
+        named = concept_of(reading, coded, "OBX-3")
+        if not named:
+            continue
+        scope = reading.encounter_id or reading.patient_id
+        what = (scope, coded.system, coded.code or str(named.get("text", "")), segment[4].text.strip())
+        identity = resource_id("observation", *what)
+        seen[identity] = seen.get(identity, 0) + 1
+        if seen[identity] > 1:
+            identity = resource_id("observation", *what, str(seen[identity]))
+        reading.add(_observation(reading, segment, identity, named))
+
+
+def _observation(reading: Reading, segment: Segment, identity: str, named: Resource) -> Resource:
+    sent = segment[11].component(1).strip().upper()
+    status = reading.codes.observation_statuses.get(sent) if sent else None
+    if sent and status is None:
+        reading.flag("unmapped:OBX-11")
+    observation: Resource = {
+        "resourceType": "Observation",
+        "id": identity,
+        "status": status or "unknown",
+        "code": named,
+        "subject": reference(reading.patient_id),
+    }
+    if reading.encounter_id:
+        observation["encounter"] = reference(reading.encounter_id)
+    at = reading.time(segment[14], "OBX-14")
+    if isinstance(at, Timestamp):
+        observation["effectiveDateTime"] = at.text
+    observation.update(_value(reading, segment))
+    flags: list[Json] = [
+        concept(coding(_INTERPRETATION, code)) if code.isascii() else concept(text=code)
+        for each in (segment[8] if segment[8] else ())
+        if (code := each.component(1).strip()) and not code[0].isspace() and " " not in code
+    ]
+    if flags:
+        observation["interpretation"] = flags
+    if usual := segment[7].text.strip():
+        observation["referenceRange"] = [{"text": usual}]
+    return observation
+
+
+def _value(reading: Reading, segment: Segment) -> Resource:
+    """``value[x]`` of OBX-5, by the type in OBX-2; nothing, and a flag, where it cannot be read as that."""
+    field = segment[5]
+    if not field:
+        return {}
+    kind = segment[2].text.strip().upper()
+    how = reading.codes.observation_values.get(kind)
+    found: Resource = {}
+    if how == "text":
+        found = {"valueString": text} if (text := _text(field)) else {}
+    elif how == "code":
+        value = concept_of(reading, CWE.read(field), "OBX-5")
+        found = {"valueCodeableConcept": value} if value else {}
+    elif how == "time":
+        at = reading.time(field, "OBX-5")
+        found = {"valueDateTime": at.text} if isinstance(at, Timestamp) else {}
+    elif how in ("quantity", "comparison"):
+        found = _quantity(reading, field, segment[6], how)
+    if not found:
+        reading.flag("unreadable:OBX-5")
+    return found
+
+
+def _text(field: Field) -> str:
+    return "\n".join(line for each in field if (line := each.text.strip()))
+
+
+def _quantity(reading: Reading, field: Field, unit: Field, how: str) -> Resource:
+    """A Quantity of one number; several numbers, or a structured one, as the text they are."""
+    structured = how == "comparison"
+    comparator = field.component(1).strip() if structured else ""
+    number = _number(field.component(2 if structured else 1).strip())
+    plain = len(list(field)) == 1 and not (structured and (field.component(3).strip() or field.component(4).strip()))
+    if number is None or not plain or (comparator and comparator not in (*_COMPARATORS, "=")):
+        joined = " ".join(part for number in range(1, 5) if (part := field.component(number).strip()))
+        text = joined if structured else _text(field)
+        return {"valueString": text} if text else {}
+    quantity: Resource = {"value": number}
+    if comparator in _COMPARATORS:
+        quantity["comparator"] = comparator
+    named = CWE.read(unit) if unit else CWE()
+    if named.text or named.code:
+        quantity["unit"] = named.text or named.code
+    system = reading.codes.unit_systems.get(named.system.upper()) if named.code and named.system else None
+    if system:
+        quantity["system"] = system
+        quantity["code"] = " ".join(named.code.split())
+    return {"valueQuantity": quantity}
+
+
+def _number(text: str) -> int | float | None:
+    """A decimal of HL7 type NM; no exponent, no words."""
+    bare = text.lstrip("+-")
+    if not bare or len(text) > _LONGEST_NUMBER or bare.count(".") > 1 or not bare.replace(".", "").isdecimal():
+        return None
+    if not bare.isascii() or len(text) - len(bare) > 1:
+        return None
+    value = float(text)
+    return int(value) if "." not in bare and abs(value) < 2**53 else value

@@ -1,0 +1,80 @@
+"""Owns PR1: procedures, and the people who did them."""
+
+from datetime import datetime, timedelta
+
+from tocengine.formats.fhir import facts as fhir
+from tocengine.formats.fhir.ids import resource_id
+from tocengine.formats.fhir.resources import Json, Resource, coding, concept, reference
+from tocengine.formats.hl7v2.datatypes import CWE
+from tocengine.formats.hl7v2.parser import Segment
+from tocengine.model.time import Timestamp
+from tocengine.normalize.reading import Reading
+from tocengine.normalize.rules import practitioners
+from tocengine.normalize.rules.coded import concept_of
+
+_SNOMED = "http://snomed.info/sct"
+PERFORMERS: tuple[tuple[int, Resource | None], ...] = (
+    (8, concept(coding(_SNOMED, "88189002"))),
+    (11, concept(coding(_SNOMED, "304292004"))),
+    (12, None),
+)
+"""PR1 fields of people, and the function each has: anesthesiologist, surgeon, practitioner (HL7 v2-to-FHIR, PR1)."""
+_LONGEST = 60 * 24 * 31  # minutes; PR1-7 beyond it is no duration
+
+
+def read(reading: Reading) -> None:
+    """One Procedure per PR1 that names what was done; one that is deleted (PR1-20 D) is left out."""
+    for segment in reading.segments("PR1"):
+        coded = CWE.read(segment[3])
+        named = concept_of(reading, coded, "PR1-3")
+        if description := segment[4].text.strip():
+            named.setdefault("text", description)
+        if named and segment[20].text.strip().upper() != "D":
+            reading.add(_procedure(reading, segment, coded, named))
+
+
+def _procedure(reading: Reading, segment: Segment, coded: CWE, named: Resource) -> Resource:
+    started = reading.time(segment[5], "PR1-5")
+    performed = started if isinstance(started, Timestamp) else None
+    scope = reading.encounter_id or reading.patient_id
+    procedure: Resource = {
+        "resourceType": "Procedure",
+        "id": resource_id(
+            "procedure",
+            scope,
+            coded.system,
+            coded.code or str(named.get("text", "")),
+            performed.text if performed else "",
+        ),
+        "status": "unknown",  # PR1 does not say whether it was done or is planned
+        "code": named,
+        "subject": reference(reading.patient_id),
+    }
+    category = concept_of(reading, CWE.read(segment[6]), "PR1-6") if segment[6] else {}
+    if category:
+        procedure["category"] = category
+    if reading.encounter_id:
+        procedure["encounter"] = reference(reading.encounter_id)
+    if performed is not None:
+        minutes = segment[7].text.strip()
+        if len(performed.text) > 10 and minutes.isascii() and minutes.isdigit() and 0 < int(minutes[:6]) <= _LONGEST:
+            end = datetime.fromisoformat(performed.text) + timedelta(minutes=int(minutes[:6]))
+            procedure["performedPeriod"] = {"start": performed.text, "end": end.isoformat()}
+        else:
+            procedure["performedDateTime"] = performed.text
+    performers = _performers(reading, segment)
+    if performers:
+        procedure["performer"] = performers
+    return procedure
+
+
+def _performers(reading: Reading, segment: Segment) -> list[Json]:
+    found: list[Json] = []
+    for number, function in PERFORMERS:
+        for person in practitioners.people(reading, segment[number], f"PR1-{number}"):
+            resource = fhir.practitioner(person, reading.encounter_id or reading.patient_id, reading.source.domains)
+            performer: Resource = {"actor": reading.add(resource)}
+            if function is not None:
+                performer["function"] = function
+            found.append(performer)
+    return found

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check crash bench corpus pairs clean
+.PHONY: install demo test check crash bench bench-growth corpus pairs soak clean
 
 install: $(STAMP)  ## the environment, with .venv/bin/tocengine
 
@@ -34,6 +34,9 @@ bench: install  ## CPU per message, stage by stage
 
 corpus: install  ## docs/corpus.md: what the engine makes of the public message corpus beside this checkout
 	$(BIN)/python -m tests.corpus
+
+bench-growth: install  ## what a message costs when much is stored; says what the disk has no room for
+	$(BIN)/python -m tests.benchmarks.grown
 
 MINUTES ?= 60
 RATE ?= 40

@@ -116,7 +116,7 @@ class DeliverySettings(Settings, frozen=True):
 
     max_age_h: Amount = msgspec.field(default=24.0, name="max_age")  # hours; in the file also "24h", "90m", "2d"
     backoff: BackoffSettings = BackoffSettings()
-    workers: Count = 32  # attempts in flight per process
+    workers: Count = 256  # attempts in flight per process: room for 32 endpoints that all hang
     per_endpoint: Count = 8  # attempts in flight per endpoint
     breaker_failures: Count = 5  # consecutive failures before the endpoint waits as a whole
     drain_s: Annotated[float, msgspec.Meta(gt=0, le=8)] = 8.0  # the whole engine has 10 s to end

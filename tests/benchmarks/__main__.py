@@ -23,6 +23,10 @@ def main(
     senders: Annotated[int, typer.Option(help="Stop-and-wait MLLP connections.")] = 16,
     rate: Annotated[float, typer.Option(help="Offered messages per second; 0 is as fast as answered.")] = 0.0,
     size: Annotated[str, typer.Option(help="2 KB or 9 KB.")] = "2 KB",
+    told_every: Annotated[int, typer.Option(help="One discharge in so many leads to a notice; 12 is realistic.")] = 1,
+    stored: Annotated[int, typer.Option(help="Messages in the database before the run.")] = 0,
+    subscriptions: Annotated[int, typer.Option(help="Facilities in the directory.")] = 10,
+    panel_rows: Annotated[int, typer.Option(help="Patients on panels.")] = 0,
 ) -> None:
     """Measure what a message costs."""
     load = os.getloadavg()[0]
@@ -32,7 +36,21 @@ def main(
             _show_stages(f"CPU per {name} A03, microseconds", stages.measure(octets))
         _show_stages("Parse and read 25 fields of a 2 KB A03, microseconds", stages.measure_parsers())
     if not only_stages:
-        figures, processes = asyncio.run(engine.measure(messages, senders, rate, stages.SIZES[size], kafka))
+        figures, processes = asyncio.run(
+            engine.measure(
+                engine.Shape(
+                    messages=messages,
+                    connections=senders,
+                    rate=rate,
+                    size=stages.SIZES[size],
+                    told_every=told_every,
+                    kafka=kafka,
+                    stored=stored,
+                    subscriptions=subscriptions,
+                    panel_rows=panel_rows,
+                )
+            )
+        )
         _show_figures("Kafka" if kafka else "embedded default", figures, processes)
         print(msgspec.json.encode(figures).decode())
 

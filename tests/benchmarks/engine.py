@@ -21,13 +21,15 @@ import yaml
 
 from tests.acceptance.setting import Setting, children, embedded, scaled_out
 from tests.benchmarks import receiver, senders, usage
-from tests.benchmarks.messages import FACILITIES, Visits, facility_alias, facility_id
+from tests.benchmarks.growth import fill
+from tests.benchmarks.messages import FACILITIES, SMALL_BYTES, Visits, facility_alias
 from tests.services.kafka import JavaKafka
 from tocengine.config_file import load_config
 from tocengine.embedded import EmbeddedPostgres, running_server
 from tocengine.simulation.receivers import Receivers
 
 SETTLE_S = 120.0  # how long notices may take to arrive after the last answer
+PATTERNS = 200  # visits that are copied into the past
 BROKER_FLAGS = ("-Xmx384m", "-Xms128m", "-XX:+UseSerialGC")
 
 
@@ -47,6 +49,20 @@ class Figures(msgspec.Struct, kw_only=True):
     lost: int
     duplicated: int
     reordered: int
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure: the load, and what the engine holds when it begins."""
+
+    messages: int = 3000
+    connections: int = 16
+    rate: float = 0.0  # offered messages per second; 0 is as fast as they are answered
+    size: int = SMALL_BYTES
+    told_every: int = 1  # one discharge in so many is told to somebody
+    kafka: bool = False
+    stored: int = 0  # messages in the database before
+    subscriptions: int = FACILITIES  # facilities in the directory
+    panel_rows: int = 0
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -87,7 +103,7 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(kafka: bool, port: int, secret: bytes) -> AsyncIterator[Rig]:
+async def rig(kafka: bool, port: int, secret: bytes, subscriptions: int = FACILITIES) -> AsyncIterator[Rig]:
     """The engine on the embedded default, or a process per role on Kafka (one broker), with fsync on."""
     with tempfile.TemporaryDirectory(prefix="tocengine-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -100,7 +116,7 @@ async def rig(kafka: bool, port: int, secret: bytes) -> AsyncIterator[Rig]:
             setting = scaled_out(folder, partners, secret, await server.start(), broker.bootstrap, 1)
         else:
             setting = embedded(folder, partners, secret)
-        _write_directory(folder / "directory.yaml", port, secret)
+        _write_directory(folder / "directory.yaml", port, secret, subscriptions)
         try:
             status, out, error = await setting.engine.call("apply", "-f", str(folder / "directory.yaml"))
             assert status == 0, out + error
@@ -123,25 +139,25 @@ def _name(pid: int) -> str:
     return usage.roles(usage.arguments(pid)) or "supervisor"
 
 
-def _write_directory(path: Path, port: int, secret: bytes) -> None:
+def _write_directory(path: Path, port: int, secret: bytes, subscriptions: int) -> None:
     signing = "whsec_" + base64.b64encode(secret).decode()
     facilities = [
         {
-            "id": facility_id(index),
+            "id": f"snf-{index:02d}",
             "name": f"Skilled Nursing {index:02d}",
             "type": "SNF",
             "aliases": [facility_alias(index)],
             "endpoints": [
                 {
-                    "id": f"{facility_id(index)}-hook",
+                    "id": f"snf-{index:02d}-hook",
                     "channel": "webhook",
-                    "url": f"http://127.0.0.1:{port}/webhook/{facility_id(index)}",
+                    "url": f"http://127.0.0.1:{port}/webhook/snf-{index:02d}",
                     "secret": signing,
                 }
             ],
             "subscription": {"level": "FULL"},
         }
-        for index in range(FACILITIES)
+        for index in range(subscriptions)
     ]
     path.write_text(yaml.safe_dump({"version": 1, "facilities": facilities}, sort_keys=False))
 
@@ -149,7 +165,7 @@ def _write_directory(path: Path, port: int, secret: bytes) -> None:
 class Peers:
     """The senders' and the receiver's processes."""
 
-    def __init__(self, visits: int, size: int) -> None:
+    def __init__(self, visits: int, size: int, told_every: int = 1) -> None:
         self.secret = secrets.token_bytes(24)
         spawn = multiprocessing.get_context("spawn")
         self._book, far = spawn.Pipe()
@@ -157,7 +173,9 @@ class Peers:
         self._receiver.start()
         self.port: int = self._book.recv()
         self._orders, far_orders = spawn.Pipe()
-        self._senders = spawn.Process(target=senders.serve, args=(far_orders, Visits(size)), daemon=True)
+        self._senders = spawn.Process(
+            target=senders.serve, args=(far_orders, Visits(size, told_every=told_every)), daemon=True
+        )
         self._senders.start()
 
     async def send(self, order: senders.Order) -> senders.Sent:
@@ -168,6 +186,11 @@ class Peers:
             raise RuntimeError(sent)
         assert isinstance(sent, senders.Sent)
         return sent
+
+    def receiver_cpu_s(self) -> float:
+        """What the receiver has used so far."""
+        assert self._receiver.pid is not None
+        return usage.own_cpu_s(self._receiver.pid)
 
     async def taken(self) -> int:
         """Visits that a notice has arrived of."""
@@ -188,42 +211,69 @@ class Peers:
             process.join()
 
 
-async def measure(
-    messages: int, connections: int, rate: float, size: int, kafka: bool
-) -> tuple[Figures, dict[str, float]]:
-    """Loads the admissions before the clock starts, then sends the discharges: one notice each.
+async def measure(shape: Shape) -> tuple[Figures, dict[str, float]]:
+    """Loads the admissions and what shall be stored before the clock starts, then sends the discharges.
 
-    Returns the figures and the CPU milliseconds per message of each process of the engine.
+    Returns the figures and the CPU milliseconds per message of each process: the engine's, and the load's own.
     """
-    peers = Peers(messages, size)
+    before_it = PATTERNS if shape.stored else 0
+    peers = Peers(shape.messages + before_it, shape.size, shape.told_every)
     try:
-        async with rig(kafka, peers.port, peers.secret) as engine:
-            port = engine.setting.ports.mllp
-            await peers.send(
-                senders.Order(port=port, first=0, last=messages, discharges=False, connections=connections)
-            )
-            await _routed(engine, messages)
-            stored, before = await engine.stored_bytes(), engine.usage()
-            order = senders.Order(port=port, first=0, last=messages, connections=connections, rate=rate)
-            sent = await peers.send(order)
-            await _delivered(peers, messages)
-            after, grown = engine.usage(), await engine.stored_bytes() - stored
-            memory = max(usage.peak_mb(pid) for pid in engine.engine_pids())
-            figures = _figures(messages, sent, await peers.received(), before, after, memory, grown)
-            spent = {name: after.engine[name] - used for name, used in before.engine.items()}
-            return figures, {name: round(seconds / messages * 1000, 2) for name, seconds in spent.items()}
+        async with rig(shape.kafka, peers.port, peers.secret, shape.subscriptions) as engine:
+            await _prepare(engine, peers, shape, before_it)
+            return await _measure(engine, peers, shape, before_it)
     finally:
         peers.close()
 
 
+async def _prepare(engine: Rig, peers: Peers, shape: Shape, before_it: int) -> None:
+    """Every admission is folded; with a past to be stored, some visits run their whole course to be copied."""
+    whole = shape.messages + before_it
+    order = senders.Order(port=engine.setting.ports.mllp, first=0, last=whole, connections=shape.connections)
+    await peers.send(msgspec.structs.replace(order, discharges=False))
+    await _routed(engine, whole)
+    if before_it:
+        await peers.send(msgspec.structs.replace(order, first=shape.messages))
+        await _delivered(peers, _told(shape, shape.messages, whole))
+        await _routed(engine, whole + before_it)
+    await fill(engine.dsn, shape.stored, shape.panel_rows)
+
+
+async def _measure(engine: Rig, peers: Peers, shape: Shape, before_it: int) -> tuple[Figures, dict[str, float]]:
+    stored, before, receiving = await engine.stored_bytes(), engine.usage(), peers.receiver_cpu_s()
+    sent = await peers.send(
+        senders.Order(
+            port=engine.setting.ports.mllp,
+            first=0,
+            last=shape.messages,
+            connections=shape.connections,
+            rate=shape.rate,
+        )
+    )
+    whole = shape.messages + before_it
+    await _delivered(peers, _told(shape, 0, whole))
+    await _routed(engine, 2 * whole)
+    after, grown = engine.usage(), await engine.stored_bytes() - stored
+    memory = max(usage.peak_mb(pid) for pid in engine.engine_pids())
+    figures = _figures(shape, sent, await peers.received(), before, after, memory, grown)
+    spent = {name: after.engine[name] - used for name, used in before.engine.items()}
+    spent |= {"the senders": sent.cpu_s, "the receiver": peers.receiver_cpu_s() - receiving}
+    return figures, {name: round(seconds / shape.messages * 1000, 2) for name, seconds in spent.items()}
+
+
+def _told(shape: Shape, first: int, last: int) -> int:
+    """How many of the visits `first` to `last` (exclusive) lead to a notice."""
+    return sum(number % shape.told_every == 0 for number in range(first, last))
+
+
 async def _routed(engine: Rig, messages: int) -> None:
-    """Returns when all admissions are folded: what is measured must not share the cores with what is not."""
+    """Returns when so many messages are folded: what is measured must not share the cores with what is not."""
     deadline = time.monotonic() + SETTLE_S
     connection = await asyncpg.connect(engine.dsn)
     try:
-        while await connection.fetchval("select count(*) from message_seen") < messages:
+        while await connection.fetchval("select count(*) from message_seen where feed = 'stj-adt'") < messages:
             if time.monotonic() > deadline:
-                raise RuntimeError("the admissions were not routed in time")
+                raise RuntimeError("the messages were not routed in time")
             await asyncio.sleep(0.1)
     finally:
         await connection.close()
@@ -236,7 +286,7 @@ async def _delivered(peers: Peers, messages: int) -> None:
 
 
 def _figures(
-    messages: int,
+    shape: Shape,
     sent: senders.Sent,
     received: receiver.Received,
     before: Usage,
@@ -244,9 +294,9 @@ def _figures(
     memory: float,
     grown: int,
 ) -> Figures:
-    start = min(sent.due)
+    start, messages = min(sent.due), shape.messages
     acks = sorted((end - due) * 1000 for due, end in zip(sent.due, sent.answered, strict=True))
-    arrivals = [(number, at) for number, at in enumerate(received.arrived) if at]
+    arrivals = [(number, at) for number, at in enumerate(received.arrived[:messages]) if at]
     whole = sorted((at - sent.due[number]) * 1000 for number, at in arrivals)
     engine = sum(after.engine.values()) - sum(before.engine.values())
     postgres = after.postgres - before.postgres
@@ -261,7 +311,7 @@ def _figures(
         kafka_cpu_s_per_1000=round((after.kafka - before.kafka) / messages * 1000, 3),
         rss_mb=round(memory, 1),
         bytes_per_message=round(grown / messages, 1),
-        lost=messages - len(arrivals),
+        lost=_told(shape, 0, messages) - len(arrivals),
         duplicated=received.duplicated,
         reordered=received.reordered,
     )

@@ -49,31 +49,37 @@ def visit_number(number: int) -> str:
 class Visits:
     """Writes the admission (A01) and the discharge (A03) of any number of visits of about `size` bytes each."""
 
-    def __init__(self, size: int = SMALL_BYTES, now: datetime | None = None) -> None:
-        """Prepares the variants: admitted three hours before `now`, discharged five minutes before."""
+    def __init__(self, size: int = SMALL_BYTES, now: datetime | None = None, told_every: int = 1) -> None:
+        """Prepares the variants: admitted three hours before `now`, discharged five minutes before.
+
+        Of `told_every` discharges one goes to a facility, the others home: nobody is told of those.
+        """
+        self._told_every = told_every
         self._admissions: list[list[bytes]] = []
         self._discharges: list[list[bytes]] = []
+        self._home: list[list[bytes]] = []
         population = Population(seed=1)
         at = (now or datetime.now(UTC)).replace(microsecond=0)
         for variant in range(VARIANTS):
-            admission, discharge = _variant(variant, population.person(), at, size)
+            admission, discharge, home = _variant(variant, population.person(), at, size)
             self._admissions.append(admission.split(MARK.encode()))
             self._discharges.append(discharge.split(MARK.encode()))
+            self._home.append(home.split(MARK.encode()))
 
     def admission(self, number: int) -> bytes:
         """The A01. Nobody is told of it: the patient has no practitioner and is on no panel."""
         return _numbered(self._admissions, number)
 
     def discharge(self, number: int) -> bytes:
-        """The A03: one notice, to the facility the patient goes to."""
-        return _numbered(self._discharges, number)
+        """The A03: one notice, to the facility the patient goes to, if the patient goes to one."""
+        return _numbered(self._discharges if number % self._told_every == 0 else self._home, number)
 
 
 def _numbered(variants: list[list[bytes]], number: int) -> bytes:
     return (b"%08d" % number).join(variants[number % VARIANTS])
 
 
-def _variant(variant: int, person: Person, now: datetime, size: int) -> tuple[bytes, bytes]:
+def _variant(variant: int, person: Person, now: datetime, size: int) -> tuple[bytes, bytes, bytes]:
     admitted = now - timedelta(hours=3, seconds=variant)
     gone = now - timedelta(minutes=5, seconds=variant)
     visit = Visit(
@@ -89,7 +95,14 @@ def _variant(variant: int, person: Person, now: datetime, size: int) -> tuple[by
     writer = AdtWriter("ADTOUT", "STJ", "STJ", prefix=f"B{MARK}-")
     admission = writer.message("A01", visit, admitted, admitted + timedelta(seconds=2))
     discharge = writer.message("A03", discharged, gone, gone + timedelta(seconds=2))
-    return _filled(admission, variant, person, size), _filled(discharge, variant, person, size)
+    went_home = writer.message(
+        "A03", visit.but(disposition="01", discharged_at=gone), gone, gone + timedelta(seconds=2)
+    )
+    return (
+        _filled(admission, variant, person, size),
+        _filled(discharge, variant, person, size),
+        _filled(went_home, variant, person, size),
+    )
 
 
 def _filled(message: bytes, variant: int, person: Person, size: int) -> bytes:

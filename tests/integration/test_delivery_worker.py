@@ -138,6 +138,36 @@ async def test_a_dead_receiver_with_many_lanes_costs_one_probe_at_a_time(pool: P
             await eventually(lambda: all_in(pool, "DELIVERED"), "all delivered")
 
 
+async def test_receivers_that_take_half_a_minute_hold_up_nobody_else(pool: Pool) -> None:
+    """More of them than could be in the default's attempts at once if they all were given what they ask for."""
+    slow = [f"facility:slow{number}" for number in range(6)]
+    never = asyncio.Event()
+
+    async def hang(*_: object) -> web.Response:
+        await never.wait()
+        return web.Response(status=204)
+
+    async with receiving() as hanging, receiving() as prompt:
+        hanging.answer = hang
+        directory = StaticDirectory(
+            make_recipient(webhook(prompt.url)),
+            *(
+                make_recipient(webhook(hanging.url, f"{name}-hook", timeout_s=30.0), name=name.partition(":")[2])
+                for name in slow
+            ),
+        )
+        await queue(pool, *(pair for name in slow for _ in range(20) for pair in lane(1, name)))
+        async with delivering(pool, directory):
+            await eventually(lambda: sum(hanging.attempts.values()) == 6 * SETTINGS.per_endpoint, "all hang")
+            began = clock()
+            await queue(pool, *(pair for _ in range(200) for pair in lane(1)))
+            await eventually(lambda: len(prompt.arrivals) == 200, "the others are served")
+            assert clock() - began < timedelta(seconds=5)
+            assert sum(hanging.attempts.values()) == 6 * SETTINGS.per_endpoint
+            never.set()
+            await eventually(lambda: len(hanging.arrivals) == 120, "and the slow ones when they answer")
+
+
 async def test_retry_after_rests_that_endpoint_only(pool: Pool) -> None:
     async with receiving() as busy, receiving() as idle:
         busy.answer = lambda *_: web.Response(status=429, headers={"Retry-After": "2"})

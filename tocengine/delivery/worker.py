@@ -36,7 +36,7 @@ from tocengine.ports import (
 from tocengine.postgres import Pool, retry_serialization, unavailable_errors
 from tocengine.telemetry import Metrics
 
-AHEAD = 8
+AHEAD = 2
 """Lanes taken at most, as a multiple of the attempts in flight: claims are worth making in bulk."""
 CLAIM_LANES = 128
 SETTLE_RESULTS = 256

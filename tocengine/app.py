@@ -25,7 +25,7 @@ from tocengine.admin import Check, role_app
 from tocengine.audit.checkpoints import generate_signing_key, load_signing_key
 from tocengine.audit.postgres import PostgresAuditTrail
 from tocengine.audit.sealer import Sealer
-from tocengine.config import Config, FeedSettings
+from tocengine.config import Config, FeedSettings, sharing_listeners
 from tocengine.config_file import domains_by_name, sources
 from tocengine.credentials import patient_hash_key, resolve_secret
 from tocengine.delivery.alerts import AlertWorker
@@ -38,16 +38,19 @@ from tocengine.embedded.server import SOCKET_PATH_LIMIT
 from tocengine.encounters.holdback import Window
 from tocengine.encounters.postgres import PostgresTracker
 from tocengine.errors import UnavailableError
-from tocengine.eventlog import Topic, open_consumer, open_event_log
+from tocengine.eventlog import Topic, open_consumer, open_event_log, open_scanner
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
-from tocengine.eventlog.relay import OutboxRelay
+from tocengine.eventlog.relay import RENORMALIZED, OutboxRelay
 from tocengine.eventlog.topics import TOPIC_NUMBERS
 from tocengine.inspection.gauges import Gauges
 from tocengine.local_codes.postgres import PostgresLocalCodes
 from tocengine.model.ids import FeedName
 from tocengine.model.profile import EngineIdentity, Source
-from tocengine.normalize.dispatch import normalizer_for
+from tocengine.normalize.dispatch import FeedNormalizer
+from tocengine.ports import EventLog
 from tocengine.postgres import Pool, create_pool, migrate, unavailable_errors
+from tocengine.reprocessing.postgres import Reprocessor
+from tocengine.reprocessing.workshop import CodeFollower
 from tocengine.retention.worker import RetentionWorker
 from tocengine.routing.policy import RoutePolicy
 from tocengine.routing.postgres import LiveDirectory
@@ -182,22 +185,25 @@ class Engine:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(event_log.close)
             feeds = sources(self._config)
+            normalizer = FeedNormalizer(feeds.values())
+            records = CloudEventRecords(KeyHasher(patient_hash_key(self._config)))
+            await self._follow_codes(stack, dsn, pool, event_log, normalizer, records)
             intake = Intake(
                 event_log,
-                normalizer_for(feeds.values()),
-                CloudEventRecords(KeyHasher(patient_hash_key(self._config))),
+                normalizer,
+                records,
                 self._metrics,
                 strict=[name for name, source in feeds.items() if source.profile.ack_policy == "strict"],
             )
             drains: list[Callable[[], Awaitable[None]]] = []
             stack.push_async_callback(_together, drains)  # one after the other they would take too long
+            for sharing in sharing_listeners([each for each in self._config.feeds if each.protocol == "mllp"]):
+                server = self._mllp(sharing[0], [feeds[each.name] for each in sharing], intake)
+                await server.start()
+                drains.append(server.drain)
             for settings in self._config.feeds:
-                if settings.protocol == "mllp":
-                    server = self._mllp(settings, feeds[settings.name], intake)
-                    await server.start()
-                    drains.append(server.drain)
-                elif settings.protocol == "files":
-                    drop = FileDrop(settings, self._hl7v2(settings, feeds[settings.name], intake), self._metrics)
+                if settings.protocol == "files":
+                    drop = FileDrop(settings, self._hl7v2(settings, [feeds[settings.name]], intake), self._metrics)
                     await drop.start()
                     drains.append(drop.drain)
             if partners := [settings.name for settings in self._config.feeds if settings.protocol == "fhir"]:
@@ -218,12 +224,36 @@ class Engine:
                 drains.append(fhir.stop)
             yield
 
-    def _mllp(self, settings: FeedSettings, source: Source, intake: Intake) -> MllpServer:
-        return MllpServer(settings, self._hl7v2(settings, source, intake), self._metrics)
+    async def _follow_codes(
+        self,
+        stack: AsyncExitStack,
+        dsn: str,
+        pool: Pool,
+        event_log: EventLog,
+        normalizer: FeedNormalizer,
+        records: CloudEventRecords,
+    ) -> None:
+        """Codes that are mapped count from here on, and what is normalized again is published beside what comes in."""
+        scanner = open_scanner(self._config.event_log, dsn)
+        refresh_s = self._config.routing.directory_refresh_s
+        follower = CodeFollower(pool, normalizer, Reprocessor(pool, normalizer, records), scanner, refresh_s, utc_now)
+        with suppress(UnavailableError):  # on Kafka messages are taken without the database
+            await follower.refresh()
+        stop = asyncio.Event()
+        works = [
+            asyncio.create_task(follower.run(stop), name="codes"),
+            asyncio.create_task(
+                _until(stop, OutboxRelay(dsn, event_log, outbox=RENORMALIZED).run), name="renormalized relay"
+            ),
+        ]
+        stack.push_async_callback(_ended, stop, works)
 
-    def _hl7v2(self, settings: FeedSettings, source: Source, intake: Intake) -> HL7Feed:
+    def _mllp(self, settings: FeedSettings, sharing: Sequence[Source], intake: Intake) -> MllpServer:
+        return MllpServer(settings, self._hl7v2(settings, sharing, intake), self._metrics)
+
+    def _hl7v2(self, settings: FeedSettings, sharing: Sequence[Source], intake: Intake) -> HL7Feed:
         limit = settings.max_batch_messages
-        return HL7Feed(source, intake, utc_now, self._metrics, max_batch_messages=limit)
+        return HL7Feed(sharing[0], intake, utc_now, self._metrics, sharing[1:], max_batch_messages=limit)
 
     # ---- route ------------------------------------------------------------------------------------------------------
 
@@ -311,6 +341,14 @@ class Engine:
             group.create_task(worker.run(stop), name="deliver"),
             group.create_task(alerts.run(stop), name="alerts"),
         ]
+
+
+async def _ended(stop: asyncio.Event, works: Sequence[asyncio.Task[None]]) -> None:
+    stop.set()
+    _, slow = await asyncio.wait(works, timeout=2)
+    for work in slow:  # an interrupted portion is taken up again at the next start
+        work.cancel()
+    await asyncio.gather(*works, return_exceptions=True)
 
 
 async def _together(works: Sequence[Callable[[], Awaitable[None]]]) -> None:

@@ -6,8 +6,11 @@ from tocengine import __version__
 from tocengine.commands import deliveries, inspect, messages, output, setup
 from tocengine.commands.audit import audit
 from tocengine.commands.clients import clients
+from tocengine.commands.codes import codes
 from tocengine.commands.demo import demo
 from tocengine.commands.encounters import encounter
+from tocengine.commands.quarantine import quarantine
+from tocengine.commands.replay import replay
 from tocengine.commands.run import run
 
 app = typer.Typer(
@@ -28,7 +31,9 @@ app.command()(inspect.trace)
 app.command()(inspect.status)
 app.add_typer(encounter, name="encounter")
 app.add_typer(inspect.work_items, name="work-items")
-app.add_typer(inspect.quarantine, name="quarantine")
+app.add_typer(quarantine, name="quarantine")
+app.add_typer(codes, name="codes")
+app.command()(replay)
 app.add_typer(deliveries.dead_letters, name="dead-letters")
 app.add_typer(deliveries.endpoints, name="endpoints")
 app.add_typer(clients, name="clients")

@@ -1,5 +1,6 @@
 """Owns the settings: one frozen struct per table of `tocengine.toml`, each with its default and meaning."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -221,6 +222,16 @@ class Config(Settings, frozen=True):
     def is_embedded(self) -> bool:
         """Everything on this machine: PostgreSQL started by the engine, with the event log in it."""
         return not self.postgres.dsn and self.event_log.kind == "postgres"
+
+
+def sharing_listeners(feeds: Sequence[FeedSettings]) -> list[list[FeedSettings]]:
+    """The feeds that have an address, by the address they listen on; port 0 is another one each time."""
+    sharing: dict[str, list[FeedSettings]] = {}
+    for index, feed in enumerate(feeds):
+        if feed.listen:
+            address = f"{feed.listen}/{index}" if feed.listen.endswith(":0") else feed.listen
+            sharing.setdefault(address, []).append(feed)
+    return list(sharing.values())
 
 
 def listen_address(text: str) -> tuple[str, int]:

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tocengine.config import Config, FeedSettings, TlsSettings, listen_address
+from tocengine.config import Config, FeedSettings, TlsSettings, listen_address, sharing_listeners
+from tocengine.model.profile import SenderMatch
 
 Place: TypeAlias = tuple[str | int, ...]
 Refuse: TypeAlias = Callable[[Place, str, str], NoReturn]
@@ -32,6 +33,7 @@ def check(config: Config, document: dict[str, object], refuse: Refuse) -> None:
     checks = (
         _check_engine,
         _check_listeners,
+        _check_shared_listeners,
         _check_names,
         _check_feeds,
         _check_profiles,
@@ -90,7 +92,10 @@ def _check_listeners(config: Config) -> Iterator[Finding]:
         (("http", "listen"), config.http.listen),
         (("admin", "listen"), config.admin.listen),
     ]
-    wanted += [(("feeds", i, "listen"), feed.listen) for i, feed in enumerate(config.feeds) if feed.listen]
+    wanted += [
+        (("feeds", config.feeds.index(sharing[0]), "listen"), sharing[0].listen)
+        for sharing in sharing_listeners(config.feeds)
+    ]
     taken: dict[tuple[str, int], Place] = {}
     for place, text in wanted:
         try:
@@ -106,6 +111,39 @@ def _check_listeners(config: Config) -> Iterator[Finding]:
 
 def _overlap(one: str, other: str) -> bool:
     return one == other or bool({one, other} & {"0.0.0.0", "::"})  # noqa: S104 - recognized, not bound
+
+
+_OF_LISTENER = tuple(
+    field.name
+    for field in msgspec.structs.fields(FeedSettings)
+    if field.name not in ("name", "facility", "profile", "shadow")
+)
+
+
+def _check_shared_listeners(config: Config) -> Iterator[Finding]:
+    """Feeds on one listener are told apart by their senders, and the listener can have but one set of limits."""
+    for sharing in sharing_listeners(config.feeds):
+        for position, feed in enumerate(sharing):
+            index = config.feeds.index(feed)
+            for other in sharing[:position]:
+                names = f"the feeds {other.name!r} and {feed.name!r} share {feed.listen}"
+                for key in _OF_LISTENER:
+                    if getattr(feed, key) != getattr(other, key):
+                        text = f"{names} and differ in {key}"
+                        yield Finding(("feeds", index, key), text, "one listener has one set of limits")
+                mine, theirs = _match_of(config, feed), _match_of(config, other)
+                if mine.certificates != theirs.certificates:
+                    text = f"{names} and are for different client certificates"
+                    yield Finding(("profiles", feed.profile, "match"), text, "they are asked for before anybody speaks")
+                if (mine.msh3, mine.msh4) == (theirs.msh3, theirs.msh4):
+                    text = f"{names} and match the same senders"
+                    hint = "give their profiles match = {msh3 = ..., msh4 = ...}"
+                    yield Finding(("feeds", index, "listen"), text, hint)
+
+
+def _match_of(config: Config, feed: FeedSettings) -> SenderMatch:
+    profile = config.profiles.get(feed.profile)
+    return profile.match if profile else SenderMatch()
 
 
 def _check_names(config: Config) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """Owns the seams: the few interfaces through which a stage reaches the next one. `app` hands them out."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
@@ -78,6 +78,16 @@ class LogConsumer(Protocol):
 
     async def close(self) -> None:
         """Gives the partitions back."""
+
+
+class MessageScanner(Protocol):
+    """Reads messages of the log again, beside whoever reads it for routing."""
+
+    def messages(
+        self, since: datetime, until: datetime, portion: int = 200
+    ) -> AsyncGenerator[Sequence[LogRecord], None]:
+        """Records of ``toc.messages.v1`` appended from `since` until `until`, at most `portion` at a time, each feed's
+        in its order; what is appended later is left out. Raises UnavailableError."""
 
 
 class RecordReader(Protocol):

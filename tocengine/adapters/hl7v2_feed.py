@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from tocengine.adapters.hl7v2_gate import Gate, malformed
+from tocengine.adapters.hl7v2_gate import Gate, is_ignored, malformed
 from tocengine.config import MAX_MESSAGE_BYTES
 from tocengine.errors import BatchRefusedError, FramingError, RefusedError, UnavailableError
 from tocengine.formats.hl7v2.ack import Sent, Verdict, build, code_for, codes, read_sent, verdict_of
@@ -58,20 +58,27 @@ def message_id(feed: str, sent: Sent, body: bytes) -> MessageId:
 
 
 class HL7Feed:
-    """One configured feed. `source` is its name, facility and profile."""
+    """What a listener does with what comes in. `source` is the feed's name, facility and profile; `others` are those of
+    further feeds on the same listener, told apart by who sends."""
 
     def __init__(
-        self, source: Source, intake: Intake, clock: Clock, metrics: Metrics, *, max_batch_messages: int = 1000
+        self,
+        source: Source,
+        intake: Intake,
+        clock: Clock,
+        metrics: Metrics,
+        others: Sequence[Source] = (),
+        *,
+        max_batch_messages: int = 1000,
     ) -> None:
         self._max_batch_messages = max_batch_messages
         self._source = source
         self._intake = intake
         self._clock = clock
         self._metrics = metrics
-        self._feed = source.feed
-        self._gate = Gate(source.profile)
-        self._answered = lru_cache(maxsize=16)(metrics.answered.labels)
-        self._answer_seconds = metrics.answer_seconds.labels(source.feed)
+        self._gate = Gate((source, *others))
+        self._answered = lru_cache(maxsize=64)(metrics.answered.labels)
+        self._answer_seconds = lru_cache(maxsize=64)(metrics.answer_seconds.labels)
         self._run = secrets.token_hex(4)  # makes our own control ids unique over processes
         self._numbers = itertools.count(1)
 
@@ -84,16 +91,16 @@ class HL7Feed:
         if is_batch(body):
             return await self._take_batch(body, received_at, peer)
         sent = read_sent(body)
-        message = self._message(body, sent, received_at, peer)
-        refusal = self._gate.refusal(body, sent)
+        source, refusal = self._gate.admit(body, sent)
+        message = self._message(source, body, sent, received_at, peer)
         if refusal is None:
             receipt = await self._intake.accept(message)
-        elif self._gate.is_ignored(refusal):
+        elif is_ignored(source, refusal):
             receipt = await self._intake.ignore(message)
         else:
             receipt = await self._intake.refuse(message, refusal)
         problem = receipt.problem if receipt.disposition is Disposition.REFUSED else None
-        return self._answer(sent, receipt.answered, received_at, problem)
+        return self._answer(source, sent, receipt.answered, received_at, problem)
 
     async def _take_batch(self, body: bytes, received_at: datetime, peer: str) -> Answer:
         """Takes a batch whole, or refuses and keeps it whole; the answer is a batch of acknowledgments."""
@@ -110,16 +117,17 @@ class HL7Feed:
             refusals, problem = (error.refusals if isinstance(error, BatchRefusedError) else {}), error.problem
             header = as_message_header(batch)
             kept = body if len(body) <= MAX_MESSAGE_BYTES else body[:KEPT_OF_OVERSIZE]  # the rest is in its file
-            await self._intake.refuse(self._message(kept, header, received_at, peer), error)
+            await self._intake.refuse(self._message(self._source, kept, header, received_at, peer), error)
             receipts = []
         answers = []
         for number, each in enumerate(sent):
             if receipts:
-                answers.append(self._acknowledgment(each, receipts[number].answered, received_at, None))
+                answers.append(self._acknowledgment(self._source, each, receipts[number].answered, received_at, None))
                 continue
             refusal = refusals.get(number)
             code = code_for(each, verdict_of(refusal) if refusal else Verdict.REJECT)
-            answers.append(self._acknowledgment(each, code, received_at, refusal.problem if refusal else problem))
+            told = refusal.problem if refusal else problem
+            answers.append(self._acknowledgment(self._source, each, code, received_at, told))
         comment = problem.text if problem else ""
         body_of_answers = build_answer(batch, grouped(batch, answers), now=self._clock(), comment=comment)
         return Answer(body_of_answers, refused=problem is not None)
@@ -128,16 +136,16 @@ class HL7Feed:
         self, bodies: Sequence[bytes], sent: Sequence[Sent], received_at: datetime, peer: str
     ) -> Sequence[Receipt]:
         """Raises BatchRefusedError where one message is unacceptable, UnavailableError where it is not durable."""
-        ignored, refusals = set(), {}
+        ignored, refusals, messages = set(), {}, []
         for number, (body, each) in enumerate(zip(bodies, sent, strict=True)):
-            refusal = self._gate.refusal(body, each)
-            if refusal is not None and self._gate.is_ignored(refusal):
+            source, refusal = self._gate.admit(body, each)
+            messages.append(self._message(source, body, each, received_at, peer))
+            if refusal is not None and is_ignored(source, refusal):
                 ignored.add(number)
             elif refusal is not None:
                 refusals[number] = refusal
         if refusals:
             raise BatchRefusedError(refusals)
-        messages = [self._message(body, each, received_at, peer) for body, each in zip(bodies, sent, strict=True)]
         return await self._intake.accept_whole(messages, ignored)
 
     async def take_broken(self, broken: BrokenFrame, peer: str = "") -> Answer:
@@ -146,24 +154,24 @@ class HL7Feed:
         An empty frame is rejected and not kept: there is nothing in it.
         """
         received_at = self._clock()
-        self._metrics.frames_broken.labels(self._feed, broken.reason).inc()
+        self._metrics.frames_broken.labels(self._source.feed, broken.reason).inc()
         sent = read_sent(broken.payload)
         problem = Problem(
             reason=f"frame_{broken.reason}", text=_BROKEN_TEXTS[broken.reason], code="207", stage="framing"
         )
         if broken.payload:
-            message = self._message(broken.payload, sent, received_at, peer)
+            message = self._message(self._source, broken.payload, sent, received_at, peer)
             try:
                 await self._intake.refuse(message, FramingError(problem))
             except UnavailableError:  # a rejection may be given all the same: its sender keeps the message
-                _log.warning("broken_frame_not_kept", feed=self._feed, reason=problem.reason)
-        return self._answer(sent, code_for(sent, Verdict.REJECT), received_at, problem)
+                _log.warning("broken_frame_not_kept", feed=self._source.feed, reason=problem.reason)
+        return self._answer(self._source, sent, code_for(sent, Verdict.REJECT), received_at, problem)
 
-    def _message(self, body: bytes, sent: Sent, received_at: datetime, peer: str) -> Message:
+    def _message(self, source: Source, body: bytes, sent: Sent, received_at: datetime, peer: str) -> Message:
         return Message(
-            message_id=message_id(self._feed, sent, body),
-            feed=self._feed,
-            facility=self._source.facility.id,
+            message_id=message_id(source.feed, sent, body),
+            feed=source.feed,
+            facility=source.facility.id,
             content_type=ContentType.HL7V2,
             control_id=sent.control_id.decode("utf-8", "replace")[:MAX_CONTROL_ID],
             received_at=received_at,
@@ -172,14 +180,16 @@ class HL7Feed:
             answers=codes(sent),
         )
 
-    def _answer(self, sent: Sent, code: str, received_at: datetime, problem: Problem | None) -> Answer:
-        body = self._acknowledgment(sent, code, received_at, problem)
+    def _answer(self, source: Source, sent: Sent, code: str, received_at: datetime, problem: Problem | None) -> Answer:
+        body = self._acknowledgment(source, sent, code, received_at, problem)
         return Answer(body, readable=sent.readable, refused=problem is not None)
 
-    def _acknowledgment(self, sent: Sent, code: str, received_at: datetime, problem: Problem | None) -> bytes | None:
+    def _acknowledgment(
+        self, source: Source, sent: Sent, code: str, received_at: datetime, problem: Problem | None
+    ) -> bytes | None:
         now = self._clock()
-        self._answered(self._feed, code or "none").inc()
-        self._answer_seconds.observe((now - received_at).total_seconds())
+        self._answered(source.feed, code or "none").inc()
+        self._answer_seconds(source.feed).observe((now - received_at).total_seconds())
         if not code:
             return None
         control_id = f"{self._run}{next(self._numbers):x}"

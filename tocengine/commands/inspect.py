@@ -10,7 +10,6 @@ from tocengine.app import utc_now
 from tocengine.audit.postgres import PostgresAuditTrail
 from tocengine.commands import output
 from tocengine.commands.session import ConfigOption, JsonOption, connected, load, run, user
-from tocengine.inspection import listings
 from tocengine.inspection.status import Status
 from tocengine.inspection.status import status as read_status
 from tocengine.inspection.trace import Trace, timeline
@@ -20,7 +19,6 @@ from tocengine.model.ids import WorkItemId
 from tocengine.work_items.postgres import PostgresWorkItems
 
 work_items = typer.Typer(no_args_is_help=True, help="What only a person can put right.")
-quarantine = typer.Typer(no_args_is_help=True, help="What was stored but could not be normalized or tracked.")
 
 
 def status(config: Path = ConfigOption, as_json: bool = JsonOption) -> None:
@@ -104,16 +102,3 @@ def close_work_item(
     if not run(close()):
         output.fail(f"no open work item {work_item_id} (tocengine work-items list)", 1)
     output.stdout.print(f"{work_item_id}: closed.")
-
-
-@quarantine.command("list")
-def list_quarantine(
-    limit: int = typer.Option(100, help="At most this many."), config: Path = ConfigOption, as_json: bool = JsonOption
-) -> None:
-    """What is set aside and still open, newest first."""
-
-    async def read() -> list[dict[str, object]]:
-        async with connected(load(config)) as pool:
-            return await listings.quarantined(pool, limit)
-
-    output.rows(run(read()), as_json=as_json, title="Quarantine", empty="Nothing is set aside.")

@@ -48,12 +48,19 @@ def load(path: Path) -> Config:
 @asynccontextmanager
 async def connected(config: Config) -> AsyncIterator[Pool]:
     """A pool on the engine's database: the running one, or one started for this command. Migrated."""
+    async with attached(config) as (pool, _):
+        yield pool
+
+
+@asynccontextmanager
+async def attached(config: Config) -> AsyncIterator[tuple[Pool, str]]:
+    """As `connected`, with the DSN."""
     async with database(config) as dsn:
         pool = await create_pool(dsn, 4, application_name="tocengine-command")
         try:
             async with pool.acquire() as connection:
                 await migrate(connection)
-            yield pool
+            yield pool, dsn
         finally:
             await pool.close()
 

@@ -267,6 +267,8 @@ def _audited(
             detail["held_until"] = applied_at.isoformat()
         if not event.handled:
             detail["handled"] = False
+        if event.revision:
+            detail["revision"] = event.revision
         if encounter_id and (kinds := said.get((encounter_id, event.message_id))):
             detail["transitions"] = kinds
         audited.append(_audit(AuditAction.MESSAGE_TRACKED, event, now, detail, encounter_id))

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from tocengine.config import EventLogSettings
 from tocengine.errors import ConfigurationError
 from tocengine.eventlog.topics import Topic
-from tocengine.ports import EventLog, LogConsumer
+from tocengine.ports import EventLog, LogConsumer, MessageScanner
 from tocengine.postgres import Pool
 from tocengine.telemetry import Metrics
 
-__all__ = ["Topic", "open_consumer", "open_event_log"]
+__all__ = ["Topic", "open_consumer", "open_event_log", "open_scanner"]
 
 
 async def open_event_log(
@@ -55,6 +55,19 @@ async def open_consumer(
 
         cluster_id = await prepare_topics(settings.kafka)
         return KafkaLogConsumer(settings.kafka, pool, topics, cluster_id=cluster_id, group=group)
+    raise _unknown(settings.kind)
+
+
+def open_scanner(settings: EventLogSettings, dsn: str) -> MessageScanner:
+    """Reads the messages of the log again. Raises ConfigurationError."""
+    if settings.kind == "postgres":
+        from tocengine.eventlog.postgres_scan import PostgresMessageScanner
+
+        return PostgresMessageScanner(dsn)
+    if settings.kind == "kafka":
+        from tocengine.eventlog.kafka_scan import KafkaMessageScanner
+
+        return KafkaMessageScanner(settings.kafka)
     raise _unknown(settings.kind)
 
 

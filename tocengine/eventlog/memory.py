@@ -3,12 +3,13 @@
 import asyncio
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 
 from tocengine.errors import PositionLostError, UnavailableError
 from tocengine.eventlog.positions import Partition, Position, empty_batch
-from tocengine.eventlog.topics import record_bytes
+from tocengine.eventlog.topics import Topic, record_bytes
 from tocengine.ports import Batch, LogRecord, Transaction
 
 
@@ -160,3 +161,18 @@ class MemoryLogConsumer:
             epoch=position.epoch,
             records=records,
         )
+
+
+class MemoryMessageScanner:
+    """Implements `ports.MessageScanner` on the log in memory, which keeps no times: all that is in it."""
+
+    def __init__(self, log: MemoryEventLog) -> None:
+        self._log = log
+
+    async def messages(
+        self, since: datetime, until: datetime, portion: int = 200
+    ) -> AsyncGenerator[Sequence[LogRecord], None]:
+        """Every message, in portions."""
+        records = self._log.of_topic(Topic.MESSAGES)
+        for start in range(0, len(records), portion):
+            yield records[start : start + portion]

@@ -35,6 +35,9 @@ cross join lateral (
 ) as r
 order by t.topic, r.position;
 
+-- name: appended_at  When the record at a position was appended.
+select appended_at from log_record where topic = $1 and position = $2;
+
 -- name: try_lock  Takes a session lock if nobody holds it: the class of what is locked, and its number.
 select pg_try_advisory_lock($1::int, $2::int);
 
@@ -80,3 +83,19 @@ delete from outbox where outbox_id = any($1::bigint[]);
 
 -- name: outbox_size  Rows not yet published.
 select count(*) from outbox;
+
+-- name: read_renormalized  The oldest events of messages normalized again that are not in the log yet: as read_outbox.
+select outbox_id, topic, key, headers, value
+from (
+    select renormalized_id as outbox_id, topic, key, headers, value,
+           sum(octet_length(value)) over (order by renormalized_id) - octet_length(value) as bytes_before
+    from (select * from renormalized where value is not null order by renormalized_id limit $1) as next_rows
+) as s
+where bytes_before < $2
+order by outbox_id;
+
+-- name: keep_lineage  These are in the log: what is kept here is which message became which event.
+update renormalized set value = null where renormalized_id = any($1::bigint[]);
+
+-- name: renormalized_size  Rows not yet published.
+select count(*) from renormalized where value is not null;

@@ -10,7 +10,8 @@ import hmac
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
+from uuid import UUID
 
 import msgspec
 
@@ -19,7 +20,8 @@ from tocengine.eventlog.topics import MAX_RECORD_BYTES, Topic
 from tocengine.model.encounter import Snapshot, Transition
 from tocengine.model.event import EventRecord
 from tocengine.model.identity import PatientKey
-from tocengine.model.message import Message, Problem, Quarantined
+from tocengine.model.ids import FacilityId, FeedName, MessageId
+from tocengine.model.message import ContentType, Message, Problem, Quarantined
 from tocengine.ports import LogRecord
 
 SCHEMA_URN = "urn:tocengine:schema:"
@@ -170,6 +172,22 @@ class CloudEventReader:
         try:
             return _event_decoder.decode(record.value).data
         except msgspec.MsgspecError as error:
+            raise _undecodable() from error
+
+    def message(self, record: LogRecord) -> Message:
+        """Of a ``toc.messages.v1`` record. What its sender calls it and was told stands in the body and elsewhere."""
+        attributes = {name: value.decode("utf-8", "replace") for name, value in record.headers}
+        try:
+            return Message(
+                message_id=MessageId(UUID(attributes["ce_id"])),
+                feed=FeedName(unquote(attributes["ce_source"].removeprefix("/feeds/"))),
+                facility=FacilityId(attributes["ce_facility"]),
+                content_type=ContentType(attributes["content-type"]),
+                control_id="",
+                received_at=datetime.fromisoformat(attributes["ce_time"]),
+                body=record.value,
+            )
+        except (KeyError, ValueError) as error:
             raise _undecodable() from error
 
     def quarantined(self, record: LogRecord) -> Quarantined:

@@ -42,11 +42,27 @@ def outbox_row(record: LogRecord) -> tuple[str, bytes, bytes, bytes]:
     return record.topic, record.key, _encode_headers(record.headers), pack(record.value)
 
 
-class OutboxRelay:
-    """Runs in every process that routes; the one that holds the lock publishes, the others stand by."""
+class Outbox(msgspec.Struct, frozen=True):
+    """A table whose rows wait to be published: who leads, which statements read and release them, what wakes it."""
 
-    def __init__(self, dsn: str, event_log: EventLog, *, batch_records: int = 200) -> None:
-        self._dsn, self._log, self._batch_records = dsn, event_log, batch_records
+    lock: int
+    read: str
+    release: str
+    channel: str
+
+
+TRANSITIONS: Final = Outbox(1, "read_outbox", "delete_published", OUTBOX_CHANNEL)
+RENORMALIZED: Final = Outbox(2, "read_renormalized", "keep_lineage", "renormalized")
+"""Events of messages that were normalized again: published by whoever may append events."""
+
+
+class OutboxRelay:
+    """Runs in every process that may append; the one that holds the lock publishes, the others stand by."""
+
+    def __init__(
+        self, dsn: str, event_log: EventLog, *, outbox: Outbox = TRANSITIONS, batch_records: int = 200
+    ) -> None:
+        self._dsn, self._log, self._outbox, self._batch_records = dsn, event_log, outbox, batch_records
 
     async def run(self) -> None:
         """Publishes until cancelled; outages are waited out.
@@ -58,7 +74,7 @@ class OutboxRelay:
             connection: Connection | None = None
             try:
                 connection = await open_session(self._dsn, "outbox relay")
-                if await try_locks(connection, LockClass.RELAY, [1]):
+                if await try_locks(connection, LockClass.RELAY, [self._outbox.lock]):
                     told = False
                     await self._lead(connection)
             except (UnavailableError, *CONNECTION_ERRORS) as error:
@@ -71,20 +87,26 @@ class OutboxRelay:
 
     async def _lead(self, connection: "Connection") -> None:
         woken = asyncio.Event()
-        await listen(connection, OUTBOX_CHANNEL, lambda _payload: woken.set())
+        await listen(connection, self._outbox.channel, lambda _payload: woken.set())
         connection.add_termination_listener(lambda _connection: woken.set())
         while True:
             woken.clear()
-            while await self._publish(connection) == self._batch_records:
-                pass
+            await self.publish(connection)
             try:
                 await asyncio.wait_for(woken.wait(), _FALLBACK_POLL_S)
             except TimeoutError:
                 continue
 
+    async def publish(self, connection: "Connection") -> int:
+        """Publishes what waits, as the leader; returns how many rows that were. Raises UnavailableError."""
+        total = 0
+        while published := await self._publish(connection):
+            total += published
+        return total
+
     async def _publish(self, connection: "Connection") -> int:
         """Moves one batch from the outbox to the log; returns how many rows it had."""
-        rows = await connection.fetch(_SQL["read_outbox"], self._batch_records, MAX_BATCH_BYTES)
+        rows = await connection.fetch(_SQL[self._outbox.read], self._batch_records, MAX_BATCH_BYTES)
         if rows:
             records = [
                 LogRecord(
@@ -96,5 +118,5 @@ class OutboxRelay:
                 for row in rows
             ]
             await self._log.append(records)
-            await connection.execute(_SQL["delete_published"], [row["outbox_id"] for row in rows])
+            await connection.execute(_SQL[self._outbox.release], [row["outbox_id"] for row in rows])
         return len(rows)

@@ -18,10 +18,6 @@ from quarantine where message_id = $1;
 select message_id, stage, feed, control_id, reason, location, code, text, answered, content_type, received_at, state
 from quarantine where feed = $1 and control_id = $2 order by received_at desc limit 50;
 
--- name: quarantine_list  What is set aside and still open, newest first.
-select message_id, stage, feed, control_id, reason, location, code, text, answered, received_at, state
-from quarantine where state = 'OPEN' order by received_at desc limit $1;
-
 -- name: encounter_states
 select encounter_id, state, revision, opened_at, closed_at, updated_at from encounter where encounter_id = any($1::uuid[]);
 

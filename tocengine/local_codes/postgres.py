@@ -107,6 +107,11 @@ class PostgresLocalCodes:
         """Every change of the map, oldest first."""
         return [dict(row) for row in await transaction.fetch(QUERIES["history"], feed)]
 
+    async def waiting_though_mapped(self, transaction: Transaction) -> dict[CodeKey, datetime]:
+        """Codes with a meaning for which messages wait nevertheless, with when the newest of those was received."""
+        rows = await transaction.fetch(QUERIES["waiting_though_mapped"])
+        return {(row["feed"], row["table_name"], row["code"]): row["newest"] for row in rows}
+
     async def waiting(
         self, transaction: Transaction, key: CodeKey, stand_in: str, after: tuple[datetime, UUID], limit: int
     ) -> list[tuple[MessageId, datetime]]:

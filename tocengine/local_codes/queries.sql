@@ -61,3 +61,17 @@ select message_id, received_at from code_unmapped
 where feed = $1 and table_name = $2 and code = any($3::text[]) and settled_at is null
   and (received_at, message_id) > ($4, $5)
 group by received_at, message_id order by received_at, message_id limit $6;
+
+-- name: waiting_though_mapped  Codes that are mapped while messages wait for them and are on no way yet.
+select m.feed, m.table_name, m.code,
+       (select max(received_at) from code_unmapped u where u.feed = m.feed and u.table_name = m.table_name
+        and u.code = m.code and u.settled_at is null) as newest
+from (select distinct on (feed, table_name, code) feed, table_name, code, meaning
+      from code_map order by feed, table_name, code, change_id desc) as m
+where m.meaning is not null and exists (
+    select from code_unmapped u where u.feed = m.feed and u.table_name = m.table_name and u.code = m.code
+    and u.settled_at is null
+    and not exists (select from renormalized r where r.message_id = u.message_id
+                    and not exists (select from message_seen s where s.message_id = r.message_id
+                                    and s.revision = r.revision and s.part = r.part)))
+order by m.feed, m.table_name, m.code;

@@ -27,6 +27,7 @@ create table renormalized (  -- a message that was normalized again: what asked 
     message_id   uuid        not null,
     part         smallint    not null,
     revision     smallint    not null,
+    digest       bytea       not null,  -- of what the event says: asked for twice, it is made once
     run_id       uuid        not null,
     cause        text        not null,  -- QUARANTINE | REPLAY | CODES
     requested_by text        not null,

@@ -15,6 +15,10 @@ class AuditAction(StrEnum):
     MESSAGE_HELD = "MESSAGE_HELD"  # obviously early: it waits, stored, and is tracked later
     MESSAGE_REPEATED = "MESSAGE_REPEATED"
     MESSAGE_QUARANTINED = "MESSAGE_QUARANTINED"
+    QUARANTINE_RETRIED = "QUARANTINE_RETRIED"
+    QUARANTINE_DISCARDED = "QUARANTINE_DISCARDED"
+    MESSAGES_REPLAYED = "MESSAGES_REPLAYED"  # a stretch of the log was normalized again
+    CODE_MAPPED = "CODE_MAPPED"  # or taken back
     NOTICES_DECIDED = "NOTICES_DECIDED"  # every send and non-send of one encounter in one batch
     NOTICE_DROPPED = "NOTICE_DROPPED"  # before it left: superseded, cancelled, no longer allowed
     ATTEMPT_INTENDED = "ATTEMPT_INTENDED"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 
@@ -14,17 +15,21 @@ from tocengine.encounters.holdback import Window
 from tocengine.encounters.postgres import PostgresTracker
 from tocengine.errors import RefusedError
 from tocengine.eventlog import Topic
-from tocengine.eventlog.memory import MemoryEventLog, MemoryLogConsumer
+from tocengine.eventlog.memory import MemoryEventLog, MemoryLogConsumer, MemoryMessageScanner
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
+from tocengine.eventlog.relay import RENORMALIZED, OutboxRelay
 from tocengine.formats.packing import unpack
-from tocengine.local_codes.postgres import PostgresLocalCodes
+from tocengine.local_codes.postgres import PostgresLocalCodes, load
 from tocengine.model.encounter import Snapshot
 from tocengine.model.ids import FacilityId, FeedName, MessageId, derive
 from tocengine.model.message import ContentType, Message
 from tocengine.model.notice import Notice
 from tocengine.model.profile import IdentifierDomain, SendingFacility, Source, SourceProfile
+from tocengine.normalize.dispatch import FeedNormalizer
 from tocengine.normalize.normalizer import HL7v2Normalizer
 from tocengine.postgres import Pool
+from tocengine.reprocessing.postgres import Cause, Reprocessor, Request, Tally
+from tocengine.reprocessing.replay import Stretch, replay, replay_waiting
 from tocengine.routing.apply import apply, plan
 from tocengine.routing.directory_file import load_directory_file
 from tocengine.routing.policy import RoutePolicy
@@ -93,6 +98,7 @@ class Setting:
         self.batch = 200
         self.window = Window()
         self._profiles: dict[str, SourceProfile] = {}
+        self._sources: dict[str, Source] = {}
         self._seen = 0
         self._worker: RouteWorker | None = None
 
@@ -120,6 +126,7 @@ class Setting:
             domains={"STJ": STJ},
         )
         normalizer = HL7v2Normalizer(source)
+        self._sources[feed] = source
         for said in messages:
             message = Message(
                 message_id=MessageId(derive("message", feed, said.body)),
@@ -130,6 +137,7 @@ class Setting:
                 received_at=said.received.astimezone(UTC),
                 body=said.body,
             )
+            await self.log.append([RECORDS.message(message)])
             try:
                 await self.log.append(RECORDS.events(message, normalizer.normalize(message)))
             except RefusedError as error:
@@ -149,6 +157,46 @@ class Setting:
             await self.receive(said, feed=feed)
             made += await self.route()
         return made
+
+    # --- what is normalized again
+
+    async def reprocessor(self) -> Reprocessor:
+        """Reads messages as their feeds are known now, with the codes that are mapped."""
+        for name, source in self._sources.items():
+            profile = self._profiles.get(name, SourceProfile())
+            self._sources[name] = msgspec.structs.replace(source, profile=profile)
+        normalizer = FeedNormalizer(self._sources.values())
+        async with self.pool.acquire() as connection:
+            normalizer.learn((await load(connection))[1])
+        return Reprocessor(self.pool, normalizer, RECORDS)
+
+    async def replay(self, *, dry_run: bool = False) -> tuple[Tally, list[Told]]:
+        """All that was received, normalized again and routed."""
+        stretch = Stretch(since=self.now - timedelta(days=400), until=self.now + timedelta(days=1))
+        request = self.request(Cause.REPLAY)
+        reprocessor = await self.reprocessor()
+        tally = await replay(
+            MemoryMessageScanner(self.log), reprocessor, stretch, request, self.publish, _unwatched, dry_run=dry_run
+        )
+        return tally, await self.route()
+
+    async def map_code(self, feed: str, table: str, code: str, meaning: str | None) -> list[Told]:
+        """Says what a code means; what waited is normalized again and routed."""
+        async with self.pool.acquire() as connection:
+            assert await PostgresLocalCodes().change(connection, (feed, table, code), meaning, "test", self.now)
+        request, reprocessor = self.request(Cause.CODES), await self.reprocessor()
+        scanner = MemoryMessageScanner(self.log)
+        await replay_waiting(scanner, reprocessor, (feed, table, code), request, self.publish, _unwatched)
+        return await self.route()
+
+    def request(self, cause: Cause) -> Request:
+        """A new run."""
+        return Request(run_id=uuid4(), cause=cause, by="test", at=self.now)
+
+    async def publish(self) -> None:
+        """What waits to be logged is logged."""
+        async with self.pool.acquire() as connection:
+            await OutboxRelay("", self.log, outbox=RENORMALIZED).publish(connection)  # type: ignore[arg-type]
 
     async def _make_worker(self) -> RouteWorker:
         await self.live.refresh()
@@ -265,6 +313,10 @@ class Setting:
             visit,
         )
         return [(row["status"], row["kind"]) for row in rows]
+
+
+def _unwatched(tally: Tally, at: object) -> None:
+    """Nobody watches."""
 
 
 def _told(notice: Notice) -> Told:

@@ -1,0 +1,44 @@
+"""The second opinion on what was set aside: names of segments and fields, never values, and never for long."""
+
+import time
+
+import pytest
+
+from tocengine.reprocessing import diagnosis as module
+from tocengine.reprocessing.diagnosis import diagnosis
+
+HL7 = "application/hl7-v2"
+BODY = (
+    b"MSH|^~\\&|REG|NORTH|TOC|HUB|20260301154102||ADT^A03^ADT_A03|77|P|2.5.1\rEVN||2026\r"
+    b"PID|1||12^^^N^MR||SECRETNAME^ANN||19400102\rPV1|1|\rZPV|a\rQQQ|SECRETVALUE\r"
+)
+
+
+def test_the_structure_is_examined_with_the_library_of_the_field() -> None:
+    found = diagnosis(HL7, BODY)
+    assert any("PV1_2" in finding and "required" in finding for finding in found)
+    assert any("QQQ" in finding for finding in found)
+    assert "SECRET" not in " ".join(found)
+
+
+@pytest.mark.parametrize("body", [b"", b"\x00\xff", b"MSH", b"MSH|^~\\&|" + b"x" * 1000, b"FHS|^~\\&|a\r"])
+def test_what_is_no_message_is_a_finding_too(body: bytes) -> None:
+    assert diagnosis(HL7, body)
+
+
+def test_fhir_is_examined_with_its_models() -> None:
+    (found,) = diagnosis("application/fhir+json", b'{"resourceType":"Patient"}')
+    assert "Bundle.resourceType" in found
+
+
+def test_other_content_has_no_diagnosis() -> None:
+    assert diagnosis("application/octet-stream", b"x") == []
+
+
+def test_a_message_that_takes_too_long_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(body: bytes) -> list[str]:
+        time.sleep(1)
+        return []
+
+    monkeypatch.setattr(module, "_of_hl7v2", slow)
+    assert diagnosis(HL7, BODY, 0.05) == ["the structure was not examined within 0.05 s"]

@@ -21,7 +21,7 @@ from tocengine.encounters.facts import (
 )
 from tocengine.encounters.machine import SILENT, apply
 from tocengine.encounters.state import Announced, EncounterBody, Folded
-from tocengine.model.encounter import EncounterState, Fact, Transition, TransitionKind, TransitionStatus
+from tocengine.model.encounter import Adopted, EncounterState, Fact, Transition, TransitionKind, TransitionStatus
 from tocengine.model.event import Event, Processing
 from tocengine.model.identity import VisitKey
 from tocengine.model.ids import EncounterId, TransitionId, derive
@@ -48,6 +48,10 @@ CANCELLED = {
 }
 WEIGHT = {K.INPATIENT_ADMIT: 0, K.ED_REGISTRATION: 1, K.OBSERVATION_START: 2}
 """Which fact a "visit cancelled" speaks of, where it covers several."""
+
+
+JOINED = 0
+"""The folded occurrence of what was announced of another visit, until the first diff after the merge."""
 
 
 def fold(visit: VisitKey | None, events: Iterable[Event]) -> Folded:
@@ -105,12 +109,16 @@ def diff(
 
     The transitions name no snapshot yet: it shows what is known at the end of the batch.
     """
-    if unchanged(body.folded, folded):
-        return Diff(body=EncounterBody(folded=folded, announced=body.announced, used=body.used))
+    joining = any(entry.folded == JOINED for entry in body.announced)
+    if unchanged(body.folded, folded) and not joining:
+        return Diff(body=msgspec.structs.replace(body, folded=folded))
     facts = standing(folded, resolver)
     if not facts and not body.announced:
-        return Diff(body=EncounterBody(folded=folded, used=body.used))
+        return Diff(body=msgspec.structs.replace(body, folded=folded))
     paired, gone = _pair(facts, body.announced)
+    adopted = body.adopted
+    if joining:
+        adopted, gone = _absorb(facts, paired, gone, adopted)
     maker = _Maker(encounter_id, event)
     used = dict(body.used)
     announced: list[Announced] = []
@@ -129,7 +137,7 @@ def diff(
     cancelled = _cancelled(gone, folded)
     taken_back = maker.cancellations(gone, cancelled)
     return Diff(
-        body=EncounterBody(folded=folded, announced=tuple(announced), used=used),
+        body=EncounterBody(folded=folded, announced=tuple(announced), used=used, adopted=adopted),
         transitions=(*taken_back, *transitions),
         cancelled=cancelled,
     )
@@ -159,11 +167,53 @@ def _same(fact: Fact, entry: Announced) -> bool:
 
 
 def _in_place(fact: Fact, entry: Announced) -> bool:
-    return entry.fact.kind is fact.kind and entry.folded == fact.occurrence
+    return entry.fact.kind is fact.kind and entry.folded in (fact.occurrence, JOINED)
 
 
 def _same_in_place(fact: Fact, entry: Announced) -> bool:
     return _same(fact, entry) and _in_place(fact, entry)
+
+
+def adopt(encounter_id: EncounterId, body: EncounterBody, survivor: EncounterBody) -> EncounterBody:
+    """`survivor` once the visit with `body` is merged into it: what was announced of that visit was announced of it.
+
+    Each fact gets an occurrence of its own here; the next diff finds out which of them are one and the same.
+    """
+    used, announced, adopted = dict(survivor.used), list(survivor.announced), list(survivor.adopted)
+    here: dict[tuple[TransitionKind, int], int] = {}
+    for entry in body.announced:
+        kind = entry.fact.kind
+        used[kind] = here[entry.fact.key] = used.get(kind, 0) + 1
+        fact = msgspec.structs.replace(entry.fact, occurrence=used[kind])
+        announced.append(Announced(fact=fact, folded=JOINED, transition_id=entry.transition_id))
+        adopted.append(Adopted(encounter_id=encounter_id, kind=kind, occurrence=entry.fact.occurrence, here=used[kind]))
+    adopted += [
+        msgspec.structs.replace(each, here=here[each.kind, each.here])
+        for each in body.adopted
+        if (each.kind, each.here) in here
+    ]
+    return EncounterBody(
+        folded=survivor.folded, announced=tuple(announced), used=used, adopted=tuple(adopted)
+    )  # fmt: skip
+
+
+def _absorb(
+    facts: Sequence[Fact],
+    paired: dict[tuple[TransitionKind, int], Announced],
+    gone: Sequence[Announced],
+    adopted: tuple[Adopted, ...],
+) -> tuple[tuple[Adopted, ...], list[Announced]]:
+    """Two visits that are one were each announced to arrive: those are one fact, so that neither is taken back."""
+    standing_now = {fact.kind: paired[fact.key].fact.occurrence for fact in reversed(facts) if fact.key in paired}
+    same = {
+        entry.fact.key: standing_now[entry.fact.kind]
+        for entry in gone
+        if entry.folded == JOINED and entry.fact.kind in standing_now
+    }
+    moved = tuple(
+        msgspec.structs.replace(each, here=same.get((each.kind, each.here), each.here)) for each in adopted
+    )  # fmt: skip
+    return moved, [entry for entry in gone if entry.fact.key not in same]
 
 
 def _announce(

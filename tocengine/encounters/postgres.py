@@ -10,31 +10,36 @@ import asyncpg
 import msgspec
 
 from tocengine.encounters.holdback import HeldBack, Window
-from tocengine.encounters.identity import Register, encounter_id_of
+from tocengine.encounters.identity import encounter_id_of, patient_id_of, rekeyed_visits
 from tocengine.encounters.postgres_due import StaleAfter, fire_due, store_due
 from tocengine.encounters.postgres_held import count_waiting, read_ended, read_waiting, store_waiting, take_out
+from tocengine.encounters.postgres_identity import (
+    lock_register,
+    read_account_edges,
+    read_families,
+    read_statements,
+    read_visit_edges,
+)
 from tocengine.encounters.postgres_rows import (
     SQL,
     checked,
     former_homes,
     leave_homes,
     lock_encounters,
-    lock_patients,
     mark_fresh,
     problem,
-    read_families,
     read_history,
-    read_statements,
     store_transitions,
     write_batch,
 )
 from tocengine.encounters.tracker import Batch, refolding
 from tocengine.errors import EventDataError
-from tocengine.formats.fhir.chart import overlay
+from tocengine.formats.fhir.chart import overlay, renamed
 from tocengine.formats.packing import pack, unpack
 from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
 from tocengine.model.event import Event, EventRecord, Processing
+from tocengine.model.identity import PatientKey, VisitKey
 from tocengine.model.ids import EncounterId, MessageId, SnapshotId
 from tocengine.model.time import Timestamp
 from tocengine.ports import (
@@ -61,6 +66,8 @@ class ChartEntry(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int | None = None
     processing: Processing = Processing.PRODUCTION
     cleared: tuple[str, ...] = ()
+    patient: PatientKey | None = None
+    visit: VisitKey | None = None
 
     @property
     def order_key(self) -> tuple[datetime, int, datetime, str]:
@@ -87,6 +94,7 @@ class PostgresTracker:
         self._window = window or Window()
         self._resolver, self._work_items, self._records, self._audit = resolver, work_items, records, audit
         self._charts: dict[SnapshotId, bytes] = {}  # of the batch under way: charts of a single event, as they came
+        self._batch: Batch | None = None
 
     async def track(
         self, transaction: Transaction, events: Sequence[EventRecord], now: datetime, *, hold: bool = True
@@ -122,6 +130,7 @@ class PostgresTracker:
         if batch.begun:
             await store_due(transaction, batch, self._stale_after)
         tracked = batch.tracked()
+        self._batch = batch
         self._remember(batch, tracked)
         await self._publish_inside(transaction, batch)
         if batch.work_items:
@@ -185,19 +194,23 @@ class PostgresTracker:
         waiting = await read_waiting(transaction, records) if window.by_feed else []
         events = [*(each.record.summary for each in waiting), *(record.summary for record in records)]
         homes = await former_homes(transaction, events)
-        register = Register(await lock_patients(transaction, events, now))
-        rows = await lock_encounters(transaction, events, register, homes, now)
-        strangers = {row.patient_id for row in rows.values() if not register.keys(row.patient_id)}
+        register = await lock_register(transaction, events, now)
+        visit_edges = await read_visit_edges(transaction, events)
+        rows = await lock_encounters(transaction, events, register, homes, visit_edges, now)
+        strangers = {row.owner_id for row in rows.values() if not register.knows(row.owner_id)}
         if strangers:  # a visit that belongs to a patient other than its message names
-            register = Register([*register.patients(), *await read_families(transaction, strangers)])
+            register.add(await read_families(transaction, strangers))
+            for row in rows.values():
+                row.patient_id = register.root_of(row.owner_id)
         late, stated, some_may_wait = refolding(rows, events, register, window)
         late |= homes.keys() & rows.keys()
-        late |= {each.encounter_id for each in waiting}
+        late |= {member for each in waiting for member in (each.encounter_id, rows[each.encounter_id].root_id)}
         room = window.most - await count_waiting(transaction) if some_may_wait else 0
         if late:
             await read_history(transaction, rows, late)
-        statements = await read_statements(transaction, register, stated)
-        batch = Batch(rows, register, statements, self._resolver, now, HeldBack(window, waiting, room))
+        statements = await read_statements(transaction, register, stated, now)
+        accounts = await read_account_edges(transaction, events, statements.values())
+        batch = Batch(rows, register, statements, self._resolver, now, visit_edges, accounts, HeldBack(window, waiting, room))
         await leave_homes(transaction, batch, events, homes)
         return batch
 
@@ -205,11 +218,15 @@ class PostgresTracker:
 
     def _remember(self, batch: Batch, tracked: Iterable[TrackedEncounter]) -> None:
         """A chart of one event is that event's content; it need not be read back."""
-        content = {stored.encounter_id: stored.record.fhir for stored in batch.stored if not stored.linked}
+        alone = {stored.encounter_id: stored.record for stored in batch.stored if not stored.linked}
         for encounter in tracked:
-            only = batch.rows[encounter.encounter_id].folded.events == 1
-            if only and encounter.encounter_id in content:
-                self._charts[encounter.snapshot.snapshot_id] = bytes(content[encounter.encounter_id])
+            row = batch.rows[encounter.encounter_id]
+            record = alone.get(encounter.encounter_id)
+            if record is None or row.folded.events != 1:
+                continue
+            patient = record.summary.patient
+            if record.summary.visit == row.visit and patient and patient_id_of(patient) == row.patient_id:
+                self._charts[encounter.snapshot.snapshot_id] = bytes(record.fhir)
 
     async def _charts_of(self, transaction: Transaction, snapshots: Iterable[Snapshot]) -> dict[SnapshotId, bytes]:
         charts = {s.snapshot_id: self._charts[s.snapshot_id] for s in snapshots if s.snapshot_id in self._charts}
@@ -217,23 +234,48 @@ class PostgresTracker:
         if not missing:
             return charts
         found: dict[EncounterId, list[tuple[ChartEntry, bytes]]] = {encounter_id: [] for encounter_id in missing}
-        for row in await transaction.fetch(SQL["read_chart"], list(missing)):
+        assert self._batch is not None, "a chart is made in the batch that tracked its encounter"
+        numbers = [(number, each) for each in missing for number in self._batch.numbers_of(each)]
+        for row in await transaction.fetch(
+            SQL["read_chart"], list(missing), [number for number, _ in numbers], [each for _, each in numbers]
+        ):
             found[row["encounter_id"]].append((_decode_chart_entry(unpack(row["summary"])), unpack(row["fhir"])))
         for encounter_id, entries in found.items():
             real = [entry for entry in entries if entry[0].processing is not Processing.TEST] or entries
             real.sort(key=lambda entry: entry[0].order_key)
-            charts[missing[encounter_id]] = overlay([fhir for _, fhir in real], [said.cleared for said, _ in real])
+            charts[missing[encounter_id]] = overlay(
+                [self._of(encounter_id, said.patient, said.visit, said.recorded.at, fhir) for said, fhir in real],
+                [said.cleared for said, _ in real],
+            )
         return charts
+
+    def _of(
+        self, encounter_id: EncounterId, patient: PatientKey | None, visit: VisitKey | None, at: datetime, fhir: bytes
+    ) -> bytes:
+        """An event's content as part of the chart of an encounter: under the numbers that survive, and without what it
+        says of anybody else."""
+        assert self._batch is not None
+        row = self._batch.rows[encounter_id]
+        names = {}
+        if visit is not None and visit != row.visit:
+            names[str(encounter_id_of(visit))] = str(encounter_id)
+        theirs = True
+        if patient is not None and patient_id_of(patient) != row.patient_id:
+            names[str(patient_id_of(patient))] = str(row.patient_id)
+            theirs = self._batch.register.person(patient_id_of(patient), at) == row.patient_id
+        return renamed(fhir, names, with_person=theirs) if names else fhir
 
     async def _publish_inside(self, transaction: Transaction, batch: Batch) -> None:
         """Bed moves and leaves go to the topic with their own message's content, and to nobody else."""
-        content = {(s.encounter_id, s.record.summary.message_id): s.record.fhir for s in batch.stored}
+        content = {(batch.root_of(s.encounter_id), s.record.summary.message_id): s.record for s in batch.stored}
         transitions: list[Transition] = []
         published: list[LogRecord] = []
         for row in batch.rows.values():
             for transition in row.inside:
                 transitions.append(transition)
-                fhir = bytes(content[row.encounter_id, transition.message_id])
+                record = content[row.encounter_id, transition.message_id]
+                said = record.summary
+                fhir = self._of(row.encounter_id, said.patient, said.visit, said.recorded.at, bytes(record.fhir))
                 published.append(
                     self._records.transition(transition, row.snapshot(batch.register.keys(row.patient_id)[0]), fhir)
                 )
@@ -256,7 +298,8 @@ def _audited(
     for record in (*stored_before, *fresh):
         event = record.summary
         identity = (event.message_id, event.part)
-        encounter_id = encounter_id_of(event.visit) if event.visit and event.handled else None
+        visits = [event.visit] if event.visit else rekeyed_visits(event)[-1:]
+        encounter_id = encounter_id_of(visits[0]) if visits and event.handled else None
         detail: dict[str, object] = {"feed": event.feed, "trigger": event.trigger, "answered": event.answered}
         if identity in waits:
             detail["release_at"] = waits[identity].release_at.isoformat()

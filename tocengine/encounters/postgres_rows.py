@@ -1,8 +1,8 @@
 """Owns the rows of tracking: which messages are new, which patients and encounters are locked, and how they are read
 and written, a batch at a time.
 
-Patients are locked before encounters, both inserted if absent and then locked in id order, so that two routing
-processes never interleave on one encounter.
+Patients (`postgres_identity`) are locked before encounters, both inserted if absent and then locked in id order, so
+that two routing processes never interleave on one encounter.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,9 +12,20 @@ from itertools import chain
 import asyncpg
 import msgspec
 
-from tocengine.encounters.identity import Patient, Register, encounter_id_of, keys_of, patient_id_of
+from tocengine.encounters.identity import (
+    Edge,
+    Register,
+    encounter_id_of,
+    keys_of,
+    merges_patients,
+    moved_from,
+    patient_id_of,
+    rekeyed_visits,
+    rekeys,
+)
 from tocengine.encounters.joining import concerns_others
 from tocengine.encounters.machine import WATCHED_AFTER_CLOSE
+from tocengine.encounters.postgres_identity import write_edges, write_patients
 from tocengine.encounters.state import EncounterBody, Folded
 from tocengine.encounters.steps import settled
 from tocengine.encounters.tracker import Batch, Row, Stored, is_statement, visits_of
@@ -22,7 +33,7 @@ from tocengine.errors import EventDataError
 from tocengine.formats.packing import pack, unpack
 from tocengine.model.encounter import EncounterState, Transition
 from tocengine.model.event import Event, EventRecord
-from tocengine.model.identity import PatientKey, VisitKey
+from tocengine.model.identity import VisitKey
 from tocengine.model.ids import EncounterId, MessageId, PatientId
 from tocengine.model.message import Problem
 from tocengine.ports import LogRecord, Transaction
@@ -93,98 +104,86 @@ async def mark_fresh(
     return fresh, repeats
 
 
-async def lock_patients(transaction: Transaction, events: Sequence[Event], now: datetime) -> list[Patient]:
-    """The patients `events` name with their families, locked; absent ones are inserted first."""
-    keys: dict[PatientId, PatientKey] = {patient_id_of(key): key for event in events for key in keys_of(event)}
-    if not keys:
-        return []
-    ids = sorted(keys)
-    await transaction.execute(
-        SQL["insert_patients"], ids, [keys[i].domain for i in ids], [keys[i].value for i in ids], now
-    )
-    held: set[PatientId] = set()
-    wanted = set(ids)
-    found: list[Patient] = []
-    while not wanted <= held:  # a merge that committed while we waited leads to a survivor that is not locked yet
-        held.update(row["patient_id"] for row in await transaction.fetch(SQL["lock_patients"], sorted(wanted)))
-        found = await read_families(transaction, held)
-        roots = {patient.survivor_id or patient.patient_id for patient in found if patient.patient_id in held}
-        if wanted <= held and roots <= held:
-            break
-        wanted |= roots
-    return found
-
-
-async def read_families(transaction: Transaction, ids: Iterable[PatientId]) -> list[Patient]:
-    return [
-        Patient(
-            patient_id=row["patient_id"],
-            key=PatientKey(row["domain"], row["value"]),
-            survivor_id=row["survivor_id"],
-            statements=row["statements"],
-        )
-        for row in await transaction.fetch(SQL["families"], list(ids))
-    ]
-
-
 async def lock_encounters(
     transaction: Transaction,
     events: Sequence[Event],
     register: Register,
     homes: Mapping[EncounterId, object],
+    visit_edges: Sequence[Edge],
     now: datetime,
 ) -> dict[EncounterId, Row]:
-    """The encounters `events` touch, locked; absent ones are inserted first."""
-    new: dict[EncounterId, tuple[VisitKey, PatientId, Event]] = {}
+    """The encounters `events` touch with those merged into them, locked; absent ones are inserted first."""
+    new: dict[EncounterId, tuple[VisitKey, Event]] = {}
     for event in events:
-        for visit in visits_of(event):
-            assert event.patient is not None
-            new.setdefault(encounter_id_of(visit), (visit, register.root(event.patient), event))
-    people = {register.root(event.patient) for event in events if is_statement(event) and event.patient}
-    people |= {register.root(event.patient) for event in events if event.patient and concerns_others(event)}
-    people |= {register.root(merge.surviving) for event in events for merge in event.merges}
-    ceasing = {register.root(merge.prior) for event in events for merge in event.merges}
+        for visit in (*visits_of(event), *rekeyed_visits(event)):
+            new.setdefault(encounter_id_of(visit), (visit, event))
+    people, leaving = _numbers(events, register)
     if not new and not people and not homes:
         return {}
-    ids = sorted(new)
-    if ids:
-        await transaction.execute(
-            SQL["insert_encounters"],
-            ids,
-            [new[i][0].domain for i in ids],
-            [new[i][0].value for i in ids],
-            [new[i][1] for i in ids],
-            [new[i][2].feed for i in ids],
-            [new[i][2].facility for i in ids],
-            now,
-            _UNTOLD,
-        )
+    if new:
+        await _insert_encounters(transaction, new, now)
     earliest = min((event.recorded.at for event in events), default=now) - WATCHED_AFTER_CLOSE
-    found = await transaction.fetch(
-        SQL["lock_encounters"], [*ids, *homes], list(people), earliest - timedelta(minutes=1), list(ceasing)
+    wanted = {*new, *homes, *(EncounterId(key) for edge in visit_edges for key in (edge.prior, edge.surviving))}
+    rows: dict[EncounterId, Row] = {}
+    while True:  # a merge that committed while we waited leads to a survivor that is not locked yet
+        found = await transaction.fetch(
+            SQL["lock_encounters"], sorted(wanted), list(people), earliest - timedelta(minutes=1), list(leaving)
+        )
+        rows = {row["encounter_id"]: _row(row, register) for row in found}
+        survivors = {row.survivor_id for row in rows.values() if row.survivor_id is not None}
+        if survivors <= wanted:
+            return rows
+        wanted |= survivors
+
+
+def _numbers(events: Sequence[Event], register: Register) -> tuple[set[PatientId], set[PatientId]]:
+    """The numbers whose open visits `events` may touch, and those all of whose visits may go to somebody else."""
+    roots = {
+        register.root(event.patient)
+        for event in events
+        if event.patient and (is_statement(event) or concerns_others(event))
+    }
+    leaving: set[PatientId] = set()
+    for event in events:
+        if rekeys(event):
+            roots.update(register.root(key) for key in keys_of(event))
+            leaving.update(register.root(key) for key in moved_from(event))
+            if merges_patients(event):
+                roots |= register.regrouping()
+    numbers = {number for root in roots for number in register.family(root)}
+    return numbers, {number for root in leaving for number in register.family(root)}
+
+
+async def _insert_encounters(
+    transaction: Transaction, new: Mapping[EncounterId, tuple[VisitKey, Event]], now: datetime
+) -> None:
+    ids = sorted(new)
+    await transaction.execute(
+        SQL["insert_encounters"],
+        ids,
+        [new[i][0].domain for i in ids],
+        [new[i][0].value for i in ids],
+        [patient_id_of(patient) if (patient := new[i][1].patient) else None for i in ids],
+        [new[i][1].feed for i in ids],
+        [new[i][1].facility for i in ids],
+        now,
+        _UNTOLD,
     )
-    return {row["encounter_id"]: _row(row) for row in found}
 
 
-def _row(row: asyncpg.Record) -> Row:
+def _row(row: asyncpg.Record, register: Register) -> Row:
     visit = VisitKey(row["domain"], row["visit_number"])
     body: EncounterBody = _decode_body(unpack(row["body"]))
     if body.folded.visit is None:
         body = EncounterBody(folded=Folded(visit=visit))
-    return Row(encounter_id=row["encounter_id"], visit=visit, patient_id=row["patient_id"], body=body)
-
-
-async def read_statements(
-    transaction: Transaction, register: Register, roots: Iterable[PatientId]
-) -> dict[PatientId, list[Event]]:
-    """What was said of patients under any of their keys, by surviving patient."""
-    owners = {patient_id: root for root in roots for patient_id in register.family(root)}
-    if not owners:
-        return {}
-    said: dict[PatientId, list[Event]] = {}
-    for row in await transaction.fetch(SQL["read_statements"], list(owners)):
-        said.setdefault(owners[row["patient_id"]], []).append(_decode_event(unpack(row["summary"])))
-    return said
+    return Row(
+        encounter_id=row["encounter_id"],
+        visit=visit,
+        owner_id=row["patient_id"],
+        patient_id=register.root_of(row["patient_id"]),
+        survivor_id=row["survivor_id"],
+        body=body,
+    )
 
 
 Homes = dict[EncounterId, list[tuple[MessageId, int]]]
@@ -214,26 +213,21 @@ async def leave_homes(transaction: Transaction, batch: Batch, events: Sequence[E
 
 async def write_batch(transaction: Transaction, batch: Batch, now: datetime) -> None:
     rows = [row for _, row in sorted(batch.rows.items()) if row.touched]
-    if patients := batch.register.rows():
-        await transaction.execute(
-            SQL["update_patients"],
-            [patient.patient_id for patient in patients],
-            [patient.survivor_id for patient in patients],
-            [patient.statements for patient in patients],
-            now,
-        )
+    await write_patients(transaction, batch.register.rows(), now)
+    await write_edges(transaction, batch.edges)
     if rows:
         await transaction.execute(
             SQL["update_encounters"],
             [row.encounter_id for row in rows],
-            [row.patient_id for row in rows],
+            [row.owner_id for row in rows],
             [row.folded.feed or (row.event.feed if row.event else "") for row in rows],
             [row.folded.facility or (row.event.facility if row.event else "") for row in rows],
-            [row.folded.state for row in rows],
+            [row.folded.state if row.survivor_id is None else EncounterState.MERGED for row in rows],
             [pack(_encode(row.body)) for row in rows],
             [row.folded.opened_at for row in rows],
-            [_ended_at(row.folded) for row in rows],
+            [_ended_at(row) for row in rows],
             now,
+            [row.survivor_id for row in rows],
         )
     if batch.stored:
         await _store_events(transaction, batch.stored)
@@ -244,7 +238,10 @@ async def write_batch(transaction: Transaction, batch: Batch, now: datetime) -> 
         )
 
 
-def _ended_at(folded: Folded) -> datetime | None:
+def _ended_at(row: Row) -> datetime | None:
+    folded = row.folded
+    if row.survivor_id is not None:
+        return row.event.recorded.at if row.event else None
     return folded.cancelled_at if folded.state is EncounterState.CANCELLED else folded.closed_at
 
 

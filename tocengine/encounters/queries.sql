@@ -16,22 +16,48 @@ order by p.patient_id
 on conflict do nothing
 
 -- name: lock_patients
--- The patients and those they were merged into, in id order.
-select patient_id, domain, value, survivor_id, statements from patient
-where patient_id = any($1::uuid[])
-   or patient_id in (select survivor_id from patient where patient_id = any($1::uuid[]))
-order by patient_id
-for no key update
+select patient_id from patient where patient_id = any($1::uuid[]) order by patient_id for no key update
 
 -- name: families
--- Survivors with all their aliases, as they are once the locks are held.
-select patient_id, domain, value, survivor_id, statements from patient
-where patient_id = any($1::uuid[]) or survivor_id = any($1::uuid[])
+-- The survivors of these patients with all their aliases, as they are once the locks are held.
+with root as (select distinct coalesce(survivor_id, patient_id) as id from patient where patient_id = any($1::uuid[]))
+select p.patient_id, p.domain, p.value, p.survivor_id, p.moved_from, p.moved_at, p.statements
+from root join patient p on p.patient_id = root.id
+union all
+select p.patient_id, p.domain, p.value, p.survivor_id, p.moved_from, p.moved_at, p.statements
+from root join patient p on p.survivor_id = root.id
 
 -- name: update_patients
-update patient set survivor_id = p.survivor_id, statements = p.statements, updated_at = $4
-from unnest($1::uuid[], $2::uuid[], $3::int[]) as p (patient_id, survivor_id, statements)
+update patient set survivor_id = p.survivor_id, moved_from = p.moved_from, moved_at = p.moved_at,
+       statements = p.statements, updated_at = $6
+from unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[], $5::timestamptz[])
+    as p (patient_id, survivor_id, statements, moved_from, moved_at)
 where patient.patient_id = p.patient_id
+
+-- name: edges
+-- All that was ever said of keys of a kind ($1) that hang together with these ($2).
+with recursive reached (id) as (
+    select unnest($2::uuid[])
+    union
+    select hop.id from reached, lateral (
+        select surviving_id as id from identity_edge where prior_id = reached.id and kind = $1
+        union all
+        select prior_id from identity_edge where surviving_id = reached.id and kind = $1
+    ) as hop
+)
+select e.* from reached join identity_edge e on e.prior_id = reached.id and e.kind = $1
+
+-- name: forget_edges
+-- What an earlier revision of messages said of keys.
+delete from identity_edge using unnest($1::uuid[], $2::smallint[]) as e (message_id, part)
+where identity_edge.message_id = e.message_id and identity_edge.part = e.part
+
+-- name: store_edges
+insert into identity_edge (kind, prior_id, surviving_id, moved, message_id, part, place, revision, recorded_at, sequence,
+                           received_at)
+select e.* from unnest($1::text[], $2::uuid[], $3::uuid[], $4::bool[], $5::uuid[], $6::smallint[], $7::smallint[],
+                       $8::smallint[], $9::timestamptz[], $10::int[], $11::timestamptz[]) as e
+on conflict (message_id, part, place) do nothing
 
 -- name: insert_encounters
 insert into encounter (encounter_id, domain, visit_number, patient_id, feed, facility, state, body, revision, updated_at)
@@ -42,9 +68,11 @@ order by e.encounter_id
 on conflict do nothing
 
 -- name: lock_encounters
--- By id ($1), open or closed since $3 of patients ($2), and all of patients that cease to be ($4), in id order.
-select encounter_id, domain, visit_number, patient_id, body from encounter
+-- By id ($1) with those merged into them, open or closed since $3 under numbers ($2), and all under numbers ($4), in id
+-- order.
+select encounter_id, domain, visit_number, patient_id, survivor_id, body from encounter
 where encounter_id = any($1::uuid[])
+   or survivor_id = any($1::uuid[])
    or (patient_id = any($2::uuid[]) and (closed_at is null or closed_at > $3))
    or patient_id = any($4::uuid[])
 order by encounter_id
@@ -52,9 +80,11 @@ for no key update
 
 -- name: update_encounters
 update encounter set patient_id = e.patient_id, feed = e.feed, facility = e.facility, state = e.state, body = e.body,
-       opened_at = e.opened_at, closed_at = e.closed_at, revision = encounter.revision + 1, updated_at = $9
-from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::timestamptz[], $8::timestamptz[])
-    as e (encounter_id, patient_id, feed, facility, state, body, opened_at, closed_at)
+       opened_at = e.opened_at, closed_at = e.closed_at, survivor_id = e.survivor_id,
+       revision = encounter.revision + 1, updated_at = $9
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::timestamptz[],
+            $8::timestamptz[], $10::uuid[])
+    as e (encounter_id, patient_id, feed, facility, state, body, opened_at, closed_at, survivor_id)
 where encounter.encounter_id = e.encounter_id
 
 -- name: former_homes
@@ -89,15 +119,19 @@ where encounter_event.encounter_id = e.encounter_id and encounter_event.message_
   and encounter_event.part = e.part
 
 -- name: read_chart
--- The content of all events about encounters, and of what was said of their patients under any of their keys.
-select e.encounter_id, e.summary, e.fhir from encounter_event e
-where e.encounter_id = any($1::uuid[]) and not e.linked
+-- The content of all events about encounters and those merged into them, and of what was said of patients ($2) of them
+-- ($3): each encounter with every number of its patient.
+with member as (
+    select unnest($1::uuid[]) as root, unnest($1::uuid[]) as encounter_id
+    union all
+    select survivor_id, encounter_id from encounter where survivor_id = any($1::uuid[])
+)
+select m.root as encounter_id, e.summary, e.fhir
+from member m join encounter_event e on e.encounter_id = m.encounter_id and not e.linked
 union all
 select n.encounter_id, s.summary, s.fhir
-from encounter n
-join patient p on p.patient_id = n.patient_id or p.survivor_id = n.patient_id
-join patient_event s on s.patient_id = p.patient_id
-where n.encounter_id = any($1::uuid[])
+from unnest($2::uuid[], $3::uuid[]) as n (patient_id, encounter_id)
+join patient_event s on s.patient_id = n.patient_id
 
 -- name: store_snapshots
 insert into snapshot (snapshot_id, encounter_id, content, fhir, created_at)

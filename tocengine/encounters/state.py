@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET
 
-from tocengine.model.encounter import EncounterState, Fact, TransitionKind
+from tocengine.model.encounter import Adopted, EncounterState, Fact, TransitionKind
 from tocengine.model.facts import EncounterFacts, Location, PatientFacts
 from tocengine.model.identity import VisitKey
 from tocengine.model.ids import FacilityId, FeedName, MessageId, TransitionId
@@ -123,7 +123,8 @@ class Folded(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Announced(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A fact as it was last handed to routing. Its occurrence is fixed then; `folded` is the one it folds to now."""
+    """A fact as it was last handed to routing. Its occurrence is fixed then; `folded` is the one it folds to now, and 0
+    where it was announced of a visit that has only now been merged into this one."""
 
     fact: Fact
     folded: int
@@ -136,3 +137,4 @@ class EncounterBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     folded: Folded = msgspec.field(default_factory=Folded)
     announced: tuple[Announced, ...] = ()
     used: dict[TransitionKind, int] = msgspec.field(default_factory=dict)  # highest occurrence announced so far
+    adopted: tuple[Adopted, ...] = ()

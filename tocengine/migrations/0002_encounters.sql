@@ -66,18 +66,38 @@ create table patient (
     patient_id  uuid        primary key,
     domain      text        not null,
     value       text        not null,
-    survivor_id uuid        references patient,  -- set by a merge: this key is an alias from then on
+    survivor_id uuid        references patient,  -- set by a merge or move: this key is an alias from then on
+    moved_from  uuid,                            -- the number changed hands (A43): up to moved_at it was this patient's
+    moved_at    timestamptz,
     statements  int         not null default 0,  -- rows of patient_event under this key
     updated_at  timestamptz not null,
     unique (domain, value)
 );
 create index patient_by_survivor on patient (survivor_id) where survivor_id is not null;
 
+create table identity_edge (  -- what messages said of keys; families are folded from it in canonical order
+    kind         text        not null,  -- PATIENT | VISIT | ACCOUNT | LINK | UNLINK
+    prior_id     uuid        not null,
+    surviving_id uuid        not null,
+    moved        boolean     not null,
+    message_id   uuid        not null,
+    part         smallint    not null,
+    place        smallint    not null,
+    revision     smallint    not null,
+    recorded_at  timestamptz not null,
+    sequence     int         not null,
+    received_at  timestamptz not null,
+    primary key (message_id, part, place)
+);
+create index identity_edge_by_prior on identity_edge (prior_id, kind);
+create index identity_edge_by_surviving on identity_edge (surviving_id, kind);
+
 create table encounter (
     encounter_id uuid        primary key,
     domain       text        not null,
     visit_number text        not null,
-    patient_id   uuid        not null references patient,
+    patient_id   uuid        not null references patient,  -- the number it is filed under; patient.survivor_id says whose
+    survivor_id  uuid        references encounter,         -- the visit it was merged into: state MERGED
     feed         text        not null,
     facility     text        not null,
     state        text        not null,
@@ -89,6 +109,7 @@ create table encounter (
     unique (domain, visit_number)
 );
 create index encounter_by_patient on encounter (patient_id);
+create index encounter_by_survivor on encounter (survivor_id) where survivor_id is not null;
 
 create table encounter_event (
     encounter_id uuid        not null,
@@ -126,7 +147,7 @@ create table encounter_due (  -- rules that fire later: what a person is asked w
 );
 create index encounter_due_by_time on encounter_due (due_at);
 
-create table patient_event (  -- what was said of a person without naming a visit (A28, A31, A40)
+create table patient_event (  -- what was said of a person without naming a visit (A28, A31, A40); a move also under whom it leaves
     patient_id   uuid        not null,  -- of the key as it was sent, whatever it was merged into
     message_id   uuid        not null,
     part         smallint    not null,

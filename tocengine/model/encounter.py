@@ -141,6 +141,15 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     flags: tuple[str, ...] = ()
 
 
+class Adopted(msgspec.Struct, frozen=True, kw_only=True):
+    """A fact announced of a visit that was merged into another, and the occurrence it has there."""
+
+    encounter_id: EncounterId
+    kind: TransitionKind
+    occurrence: int
+    here: int
+
+
 class TrackedEncounter(msgspec.Struct, frozen=True, kw_only=True):
     """An encounter after a batch: what routing needs to decide who is told what.
 
@@ -165,3 +174,8 @@ class TrackedEncounter(msgspec.Struct, frozen=True, kw_only=True):
     suppressed: str = ""  # TEST_MESSAGE, INITIAL_LOAD, SHADOW: facts stand, nobody is told
     shadow: bool = False
     message_ids: tuple[MessageId, ...] = ()  # the batch's messages that touched it
+    adopted: tuple[Adopted, ...] = ()  # what was told of it while parts of it were visits of their own
+    number_ids: tuple[
+        PatientId, ...
+    ] = ()  # of `patient_keys`: whoever was told under one of them was told of this person
+    rekeyed: bool = False  # a merge or a move of this batch gave it to another patient

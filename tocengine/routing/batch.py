@@ -10,7 +10,7 @@ from tocengine.model.ids import EncounterId, RecipientId
 from tocengine.model.work import WorkItem, WorkKind
 from tocengine.ports import Transaction
 from tocengine.routing.directory import Directory
-from tocengine.routing.ledger import fold
+from tocengine.routing.ledger import fold, with_adopted
 from tocengine.routing.matching import DISCHARGES, Matches, group_hits, match
 from tocengine.routing.policy import RoutePolicy
 from tocengine.routing.postgres import drop_notices, find_panel_hits, read_ledger
@@ -120,14 +120,15 @@ async def decide_batch(
     if not tracked:
         return rulings
     hits = group_hits(len(tracked), await find_panel_hits(transaction, tracked))
-    ledger = await read_ledger(transaction, [encounter.encounter_id for encounter in tracked])
+    ledger = await read_ledger(transaction, _told_under(tracked))
     matches = {
         encounter.encounter_id: match(encounter, found, directory, policy.facilities)
         for encounter, found in zip(tracked, hits, strict=True)
     }
     for encounter in tracked:
         encounter_id = encounter.encounter_id
-        made = decide(encounter, matches[encounter_id], fold(ledger.get(encounter_id, ())), directory, policy, now)
+        held = fold(with_adopted(encounter_id, encounter.adopted, ledger))
+        made = decide(encounter, matches[encounter_id], held, directory, policy, now)
         rulings.made.extend((encounter, ruling) for ruling in made)
     open_drops = [(encounter, ruling) for encounter, ruling in rulings.made if ruling.drop is not None]
     for _ in range(ROUNDS):
@@ -136,6 +137,12 @@ async def decide_batch(
         lost = await _drop(transaction, rulings, open_drops, now)
         open_drops = await _decide_again(transaction, rulings, lost, matches, directory, policy, now)
     raise RuntimeError("notices cannot be taken away: the ledger does not settle")
+
+
+def _told_under(tracked: Sequence[TrackedEncounter]) -> list[EncounterId]:
+    """The encounters, with the visits that were merged into them."""
+    ids = [encounter.encounter_id for encounter in tracked]
+    return ids + [each.encounter_id for encounter in tracked for each in encounter.adopted]
 
 
 async def _drop(
@@ -170,15 +177,14 @@ async def _decide_again(
     """Replaces the rulings of the recipients that lost; returns the new ones that want to drop something."""
     if not lost:
         return []
-    ledger = await read_ledger(transaction, list(lost))
     encounters = {encounter.encounter_id: encounter for encounter in rulings.tracked}
+    ledger = await read_ledger(transaction, _told_under([encounters[encounter_id] for encounter_id in lost]))
     gone = {drop.notice_id for _, _, drop in rulings.dropped}
     again: list[tuple[TrackedEncounter, Ruling]] = []
     for encounter_id, recipients in lost.items():
         encounter = encounters[encounter_id]
-        made = decide(
-            encounter, matches[encounter_id], fold(ledger.get(encounter_id, ())), directory, policy, now, recipients
-        )  # fmt: skip
+        held = fold(with_adopted(encounter_id, encounter.adopted, ledger))
+        made = decide(encounter, matches[encounter_id], held, directory, policy, now, recipients)
         keys = {ruling.key for ruling in made}
         rulings.made = [
             (other, ruling)

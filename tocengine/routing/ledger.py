@@ -1,13 +1,13 @@
 """Owns the told ledger: what each recipient holds to be true of each fact, read from decisions and their notices."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
 
 from tocengine.model.directory import Level
-from tocengine.model.encounter import TransitionKind, TransitionStatus
-from tocengine.model.ids import NoticeId, PatientId, RecipientId
+from tocengine.model.encounter import Adopted, TransitionKind, TransitionStatus
+from tocengine.model.ids import EncounterId, NoticeId, PatientId, RecipientId
 from tocengine.model.notice import Basis, Notice, NoticeState, ReasonCode
 
 NOBODY = RecipientId("")
@@ -73,6 +73,24 @@ class Entry:
 
 
 Ledger: TypeAlias = dict[LedgerKey, Entry]
+
+
+def with_adopted(
+    encounter_id: EncounterId, adopted: Sequence[Adopted], rows: Mapping[EncounterId, Sequence[LedgerRow]]
+) -> list[LedgerRow]:
+    """The decisions about an encounter, with those made while parts of it were visits of their own before them: a fact
+    of such a visit counts as the one it is here."""
+    own = rows.get(encounter_id, ())
+    if not adopted:
+        return list(own)
+    here = {(each.encounter_id, each.kind, each.occurrence): each.here for each in adopted}
+    joined = [
+        msgspec.structs.replace(row, occurrence=here[part, row.fact_kind, row.occurrence])
+        for part in dict.fromkeys(each.encounter_id for each in adopted)
+        for row in rows.get(part, ())
+        if (part, row.fact_kind, row.occurrence) in here
+    ]
+    return [*joined, *own]
 
 
 def fold(rows: Iterable[LedgerRow]) -> Ledger:

@@ -161,9 +161,7 @@ class Router:
         related = {hit.recipient_id for hit in self.matches.panel}
         related.update(recipient_id for recipient_id, _ in self.matches.primary_care)
         still_theirs = told.recipient_id in related or (
-            Basis.DESTINATION in told.basis
-            and not snapshot.encounter.destination
-            and told.patient_id == self.tracked.patient_id
+            Basis.DESTINATION in told.basis and not snapshot.encounter.destination and not self._of_another(told)
         )
         if status is S.CANCELLED and still_theirs and not self.tracked.part2 and recipient is not None:
             return snapshot.snapshot_id, rules.level_for(self.tracked, told.basis, recipient)
@@ -255,14 +253,17 @@ class Router:
                 return None
             decision = self.make.decision(key, pending.watched, pending.basis, ReasonCode.SUPERSEDED)
             return Ruling(key=key, decision=decision, drop=drop)
-        misled = (
-            Basis.DESTINATION in told.basis
-            or told.patient_id != self.tracked.patient_id
-            or told.watched != fact.watched
-        )
+        misled = Basis.DESTINATION in told.basis or self._of_another(told) or told.watched != fact.watched
         if not misled or self._no_longer_watched():
             return Ruling(key=key, drop=drop) if drop else None
         return self._follow_up(key, entry, told, S.RETRACTED, fact.kind, drop)
+
+    def _of_another(self, told: LedgerRow) -> bool:
+        """Whether what was told was about another patient than the one whose visit it is now. Once a merge has made
+        them one, that counts for those only whom the merge itself left behind (domain 2.2)."""
+        if told.patient_id == self.tracked.patient_id:
+            return False
+        return self.tracked.rekeyed or told.patient_id not in self.tracked.number_ids
 
     def _of_nobody(self, fact: Fact, found: bool) -> Iterator[Ruling]:
         """The record, and the work item, of a fact whose destination, or any recipient at all, is missing."""

@@ -52,6 +52,7 @@ def shown(c: Chronicle) -> Snapshot:
     row = Row(
         encounter_id=c.visit.key.encounter_id,
         visit=c.visit.key,
+        owner_id=patient.patient_id,
         patient_id=patient.patient_id,
         body=c.body,
         event=c.events[-1],

@@ -15,6 +15,8 @@ from tocengine.formats.fhir.resources import Json, Resource
 
 SNAPSHOT_TYPES = frozenset({"Condition", "AllergyIntolerance", "Coverage", "RelatedPerson", "Procedure", "Observation"})
 """Resources of repeating segments: a message that has any of a type replaces all of it (no action codes in ADT)."""
+OF_THE_PERSON = frozenset({"Patient", "AllergyIntolerance", "Coverage", "RelatedPerson", "Condition"})
+"""What is said of a patient and not of a visit; a diagnosis too, where it is another's."""
 COMPOSED = frozenset({"hospitalization", "period"})
 """Elements whose parts come from different fields; they overlay part by part."""
 ADDS = "+"
@@ -43,6 +45,26 @@ def overlay(bundles: Sequence[bytes], cleared: Sequence[Sequence[str]] = ()) -> 
         b'{"fullUrl":%b,"resource":%b}' % (orjson.dumps(url), resource) for url, resource in _reachable(chart).items()
     )
     return b'{"resourceType":"Bundle","type":"collection","entry":[%b]}' % b",".join(entries)
+
+
+def renamed(bundle: bytes, names: Mapping[str, str], *, with_person: bool = True) -> bytes:
+    """`bundle` with resource ids replaced, and without links between records that have become one; without what it
+    says of the patient unless `with_person`."""
+    for old, new in names.items():
+        bundle = bundle.replace(old.encode(), new.encode())
+    content = orjson.loads(bundle)
+    kept = []
+    for entry in content.get("entry") or ():
+        resource = entry.get("resource") or {}
+        kind = resource.get("resourceType")
+        if kind in OF_THE_PERSON and not with_person:
+            continue
+        if kind == "Patient" and "link" in resource:
+            if resource.get("active") is False:
+                continue  # the record that was replaced
+            resource = {name: value for name, value in resource.items() if name != "link"}
+        kept.append({**entry, "resource": resource})
+    return orjson.dumps({**content, "entry": kept})
 
 
 def resources_of(bundle: bytes) -> dict[str, Resource]:

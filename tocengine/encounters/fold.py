@@ -118,7 +118,7 @@ def diff(
     paired, gone = _pair(facts, body.announced)
     adopted = body.adopted
     if joining:
-        adopted, gone = _absorb(facts, paired, gone, adopted)
+        adopted, gone = _absorb(encounter_id, facts, paired, gone, adopted)
     maker = _Maker(encounter_id, event)
     used = dict(body.used)
     announced: list[Announced] = []
@@ -198,6 +198,7 @@ def adopt(encounter_id: EncounterId, body: EncounterBody, survivor: EncounterBod
 
 
 def _absorb(
+    encounter_id: EncounterId,
     facts: Sequence[Fact],
     paired: dict[tuple[TransitionKind, int], Announced],
     gone: Sequence[Announced],
@@ -205,15 +206,19 @@ def _absorb(
 ) -> tuple[tuple[Adopted, ...], list[Announced]]:
     """Two visits that are one were each announced to arrive: those are one fact, so that neither is taken back."""
     standing_now = {fact.kind: paired[fact.key].fact.occurrence for fact in reversed(facts) if fact.key in paired}
-    same = {
-        entry.fact.key: standing_now[entry.fact.kind]
-        for entry in gone
-        if entry.folded == JOINED and entry.fact.kind in standing_now
-    }
-    moved = tuple(
-        msgspec.structs.replace(each, here=same.get((each.kind, each.here), each.here)) for each in adopted
-    )  # fmt: skip
-    return moved, [entry for entry in gone if entry.fact.key not in same]
+    same = {entry.fact.key: standing_now[entry.fact.kind] for entry in gone if entry.fact.kind in standing_now}
+    moved = [
+        msgspec.structs.replace(each, here=same[each.kind, each.here], absorbed=True)
+        if (each.kind, each.here) in same
+        else each
+        for each in adopted
+    ]
+    moved += [
+        Adopted(encounter_id=encounter_id, kind=kind, occurrence=occurrence, here=here, absorbed=True)
+        for (kind, occurrence), here in same.items()
+        if not any((each.kind, each.here) == (kind, occurrence) for each in adopted)
+    ]
+    return tuple(moved), [entry for entry in gone if entry.fact.key not in same]
 
 
 def _announce(

@@ -180,6 +180,14 @@ class Register:
         known = (self._patients[patient_id] for patient_id in aliases)
         return (survivor.key, *sorted(patient.key for patient in known if patient.moved_from is None))
 
+    def moved_keys(self, root: PatientId) -> tuple[PatientKey, ...]:
+        """The numbers in the family that changed hands."""
+        aliases = self._aliases.get(root)
+        if not aliases:
+            return ()
+        known = (self._patients[patient_id] for patient_id in aliases)
+        return tuple(sorted(patient.key for patient in known if patient.moved_from is not None))
+
     def person_numbers(self, root: PatientId) -> list[PatientId]:
         """The ids of `keys`."""
         return [patient_id_of(key) for key in self.keys(root)]
@@ -295,7 +303,7 @@ def rekeys(event: Event) -> bool:
 
 def merges_patients(event: Event) -> bool:
     """Whether an event changes whom a patient key means."""
-    return counts(event) and bool(event.merges or any(_moves_number(move) for move in _moves(event)))
+    return counts(event) and bool(event.merges or any(_moves_number(move) for move in moves_of(event)))
 
 
 def rekeyed_visits(event: Event) -> list[VisitKey]:
@@ -308,15 +316,16 @@ def rekeyed_visits(event: Event) -> list[VisitKey]:
 
 def moved_from(event: Event) -> list[PatientKey]:
     """The patients from whom an event moves something."""
-    return [move.prior for move in _moves(event)]
+    return [move.prior for move in moves_of(event)]
 
 
 def moved_to(event: Event) -> list[PatientKey]:
     """The patients to whom it does."""
-    return [move.surviving for move in _moves(event)]
+    return [move.surviving for move in moves_of(event)]
 
 
-def _moves(event: Event) -> tuple[Move, ...]:
+def moves_of(event: Event) -> tuple[Move, ...]:
+    """What an event moves to another person."""
     return event.rekeying.moves if event.rekeying is not None else ()
 
 
@@ -329,7 +338,7 @@ def patient_edges(event: Event) -> list[Edge]:
     if not merges_patients(event):
         return []
     edges = [_edge(event, EdgeKind.PATIENT, m.prior.patient_id, m.surviving.patient_id) for m in event.merges]
-    for move in _moves(event):
+    for move in moves_of(event):
         if _moves_number(move):
             ids = move.prior.patient_id, move.surviving.patient_id
             edges.append(msgspec.structs.replace(_edge(event, EdgeKind.PATIENT, *ids), moved=True))

@@ -15,7 +15,6 @@ from tocengine.model.identity import AccountKey, VisitKey
 from tocengine.model.ids import PatientId
 
 CONTRADICTS = "patient_contradicts_visit"
-MOVE_CONTRADICTS = "move_contradicts_visit"
 
 
 class Owned(msgspec.Struct, frozen=True):
@@ -46,11 +45,8 @@ def owned(
         found.follow(event)
     counting = [found.without_others(event) for event in own]
     for event in said.values():
-        identity = (event.message_id, event.part)
         if found.speaks_of_owner(event):
             counting.append(event)
-        elif identity in found.refused:
-            counting.append(without_person(event, MOVE_CONTRADICTS))
     return Owned(found.owner, [*others, *counting])
 
 
@@ -77,7 +73,6 @@ class _Owner:
         self.owner = first
         self.account: AccountKey | None = None
         self.contradicting: set[tuple[object, int]] = set()
-        self.refused: set[tuple[object, int]] = set()
 
     def follow(self, event: Event) -> None:
         """Takes the next event in canonical order."""
@@ -101,8 +96,6 @@ class _Owner:
         if self.owner is None or self._was(prior, event) or root(self.owner) == root(surviving):
             self.owner = surviving
             self.account = move.into or self.account
-        elif move.visit is not None:
-            self.refused.add((event.message_id, event.part))
 
     def _was(self, prior: PatientId, event: Event) -> bool:
         """Whether the owner is the person from whom it is moved."""

@@ -210,7 +210,9 @@ class PostgresTracker:
             await read_history(transaction, rows, late)
         statements = await read_statements(transaction, register, stated, now)
         accounts = await read_account_edges(transaction, events, statements.values())
-        batch = Batch(rows, register, statements, self._resolver, now, visit_edges, accounts, HeldBack(window, waiting, room))
+        batch = Batch(
+            rows, register, statements, self._resolver, now, visit_edges, accounts, HeldBack(window, waiting, room)
+        )
         await leave_homes(transaction, batch, events, homes)
         return batch
 

@@ -9,7 +9,6 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET
 
 from tocengine.encounters.due import DueKind, begins
 from tocengine.encounters.facts import Resolver
@@ -17,6 +16,7 @@ from tocengine.encounters.fold import adopt, diff, fold, in_order, step
 from tocengine.encounters.holdback import Arrivals, HeldBack, Window, partition_of
 from tocengine.encounters.identity import (
     Edge,
+    EdgeKind,
     Forest,
     Register,
     VisitRegister,
@@ -27,6 +27,7 @@ from tocengine.encounters.identity import (
     merges_patients,
     moved_from,
     moved_to,
+    moves_of,
     patient_id_of,
     rekeyed_visits,
     rekeys,
@@ -57,7 +58,6 @@ EventId = tuple[UUID, int]
 FOR_A_PERSON = {
     "discharge_facts_cleared_by_update": "An update emptied discharge data, which only a cancellation may; ignored.",
     "inpatient_closed_as_admitted": "An inpatient stay was closed with disposition 09; no discharge was told.",
-    "move_contradicts_visit": "A message moves this visit from a patient whose it is not; the move was not made.",
     "patient_contradicts_visit": "A message of this visit names another patient; its patient data was not used.",
 }
 """Flags that only a person can settle, each with the sentence of its work item."""
@@ -372,6 +372,12 @@ class Batch:
             row = self.rows[encounter_id]
             if row.survivor_id is None:
                 self._settle(row, self._refolded(row), event)
+        for move in moves_of(event):
+            if move.visit is not None:
+                row = root_row(self.rows, move.visit)
+                if row.patient_id != self.register.root(move.surviving):
+                    summary = "A move was refused: it names a patient whose visit it is not."
+                    self._work(WorkKind.MERGE_REFUSED, f"{row.encounter_id}|move", summary, event, row)
         meant = self.register.person(patient_id_of(event.patient), event.recorded.at)
         for row in self.rows.values():
             about = row.patient_id == meant and row.survivor_id is None and row.encounter_id not in rekeyed
@@ -380,7 +386,15 @@ class Batch:
 
     def _rekey(self, event: Event) -> set[EncounterId]:
         """Takes in what `event` says of keys; gives the visits that have to fold anew."""
-        self.edges += [(event, edge) for edge in edges_of(event)]
+        said = edges_of(event)
+        self.edges += [(event, edge) for edge in said]
+        undone = [
+            edge
+            for edge in said
+            if edge.kind is EdgeKind.UNLINK
+            and self.register.root_of(PatientId(edge.prior)) == self.register.root_of(PatientId(edge.surviving))
+        ]
+        self._refuse(undone, "Two records that were merged are unlinked; no message undoes a merge.", event)
         affected = self._regroup_patients(event) | self._regroup_visits(event)
         edges = account_edges(event)
         if edges:
@@ -487,10 +501,9 @@ class Batch:
             message_ids=tuple(dict.fromkeys(row.message_ids)),
             adopted=row.body.adopted,
             number_ids=tuple(self.register.person_numbers(row.patient_id)),
+            moved_keys=self.register.moved_keys(row.patient_id),
             rekeyed=row.rekeyed,
         )
-
-
 
 
 def _still_watched(folded: Folded, event: Event) -> bool:

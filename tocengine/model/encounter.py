@@ -142,12 +142,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Adopted(msgspec.Struct, frozen=True, kw_only=True):
-    """A fact announced of a visit that was merged into another, and the occurrence it has there."""
+    """A fact announced of a visit that was merged into another, and the occurrence it has there. `absorbed` where the
+    same was announced of both: it counts, but what was told of the other one counts more."""
 
     encounter_id: EncounterId
     kind: TransitionKind
     occurrence: int
     here: int
+    absorbed: bool = False
 
 
 class TrackedEncounter(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,4 +180,5 @@ class TrackedEncounter(msgspec.Struct, frozen=True, kw_only=True):
     number_ids: tuple[
         PatientId, ...
     ] = ()  # of `patient_keys`: whoever was told under one of them was told of this person
+    moved_keys: tuple[PatientKey, ...] = ()  # numbers that changed hands: to others they mean their former owner still
     rekeyed: bool = False  # a merge or a move of this batch gave it to another patient

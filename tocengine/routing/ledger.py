@@ -78,19 +78,22 @@ Ledger: TypeAlias = dict[LedgerKey, Entry]
 def with_adopted(
     encounter_id: EncounterId, adopted: Sequence[Adopted], rows: Mapping[EncounterId, Sequence[LedgerRow]]
 ) -> list[LedgerRow]:
-    """The decisions about an encounter, with those made while parts of it were visits of their own before them: a fact
-    of such a visit counts as the one it is here."""
+    """The decisions about an encounter, with those made while parts of it were visits of their own: a fact of such a
+    visit counts as the one it is here. What counts most comes last."""
     own = rows.get(encounter_id, ())
     if not adopted:
         return list(own)
-    here = {(each.encounter_id, each.kind, each.occurrence): each.here for each in adopted}
-    joined = [
-        msgspec.structs.replace(row, occurrence=here[part, row.fact_kind, row.occurrence])
-        for part in dict.fromkeys(each.encounter_id for each in adopted)
-        for row in rows.get(part, ())
-        if (part, row.fact_kind, row.occurrence) in here
-    ]
-    return [*joined, *own]
+    here = {(each.encounter_id, each.kind, each.occurrence): each for each in adopted}
+    absorbed: list[LedgerRow] = []
+    others: list[LedgerRow] = []
+    for part in dict.fromkeys((*(each.encounter_id for each in adopted), encounter_id)):
+        for row in rows.get(part, ()):
+            each = here.get((part, row.fact_kind, row.occurrence))
+            if each is not None:
+                (absorbed if each.absorbed else others).append(msgspec.structs.replace(row, occurrence=each.here))
+            elif part == encounter_id:
+                others.append(row)
+    return [*absorbed, *others]
 
 
 def fold(rows: Iterable[LedgerRow]) -> Ledger:

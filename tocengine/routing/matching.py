@@ -126,12 +126,14 @@ def _add_member(found: _Found, hit: PanelHit, day: date) -> None:
 
 
 def identifiers(tracked: TrackedEncounter) -> tuple[PatientKey, ...]:
-    """Every identifier the patient goes by: the surviving key, its aliases, and those the messages named."""
+    """Every identifier the patient goes by: the surviving key, its aliases, and those the messages named. A
+    number that changed hands is none of them: whoever has it on a list has its former owner there."""
     stated = tracked.snapshot.patient.identifiers
     if not stated:
         return tracked.patient_keys
     named = (PatientKey(domain=i.domain, value=i.value) for i in stated if i.domain and i.value)
-    return tuple(dict.fromkeys((*tracked.patient_keys, *named)))
+    known = dict.fromkeys((*tracked.patient_keys, *named))
+    return tuple(key for key in known if key not in tracked.moved_keys)
 
 
 def match(

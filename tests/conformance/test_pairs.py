@@ -11,4 +11,4 @@ pytestmark = pytest.mark.skipif(not PAIRS.is_dir(), reason="the corpus lies besi
 def test_every_difference_from_other_converters_is_explained_and_counted() -> None:
     verdicts = report()
     assert dict(differing(verdicts)) == explained()
-    assert sum(each.outcome == "agree" for each in verdicts) > 1_400
+    assert sum(each.outcome == "agree" for each in verdicts) > 1_350

@@ -31,6 +31,7 @@ RowT = TypeVar("RowT")
 MAPPABLE = (
     "class", "patient_type", "disposition", "admit_source", "service", "sex", "relationship",
     "diagnosis.type", "diagnosis.system", "allergy.type", "allergy.severity", "marital_status.status", "visit.priority",
+    "observation.kept",
 )  # fmt: skip
 """Tables a feed's local codes can be added to while the engine runs (``tocengine codes map``)."""
 NUBC_ORIGIN = "https://www.nubc.org/CodeSystem/PointOfOrigin"
@@ -138,6 +139,7 @@ class Codes(msgspec.Struct, frozen=True):
     participations: Mapping[str, str]
     observation_statuses: Mapping[str, str]
     observation_values: Mapping[str, str]
+    observations_kept: Mapping[str, str]
     unit_systems: Mapping[str, str]
     placeholder_numbers: Mapping[str, bool]
     placeholder_names: Mapping[str, bool]
@@ -226,6 +228,7 @@ def codes_for(source: Source, wrap: Wrap = plain) -> Codes:
         participations=wrap("visit.participation", _text("visit", "participation")),
         observation_statuses=wrap("observation.status", _text("observation", "status")),
         observation_values=wrap("observation.value", _text("observation", "value")),
+        observations_kept=wrap("observation.kept", local.over("observation.kept", _text("observation", "kept"))),
         unit_systems=wrap("observation.unit", _text("observation", "unit")),
         placeholder_numbers=wrap("placeholder.number", _flags("placeholder", "number")),
         placeholder_names=wrap("placeholder.name", _flags("placeholder", "name")),

@@ -35,7 +35,7 @@ def test_a_deleted_procedure_and_one_without_a_name_are_left_out() -> None:
     [
         ("NM|8302-2^Height^LN||172|cm^cm^UCUM", {"value": 172, "unit": "cm", "code": "cm"}),
         ("NM|29463-7^Weight^LN||81.5|kg", {"value": 81.5, "unit": "kg"}),
-        ("SN|1^Lactate^L||<^2|mmol/L", {"value": 2, "comparator": "<", "unit": "mmol/L"}),
+        ("SN|59408-5^SpO2^LN||<^2|mmol/L", {"value": 2, "comparator": "<", "unit": "mmol/L"}),
     ],
 )
 def test_a_measurement_is_a_quantity_in_its_unit(obx: str, expected: Resource) -> None:
@@ -46,13 +46,17 @@ def test_a_measurement_is_a_quantity_in_its_unit(obx: str, expected: Resource) -
 
 @pytest.mark.parametrize("value", ["about 80", "1e5", "60~120", "--3", "٣"])
 def test_what_is_no_number_stays_text(value: str) -> None:
-    (found,) = _all(movement("A01", None, f"OBX|1|NM|1^X^L||{value}|kg|||||F"), "Observation")
+    (found,) = _all(movement("A01", None, f"OBX|1|NM|29463-7^X^LN||{value}|kg|||||F"), "Observation")
     assert "valueQuantity" not in found
     assert found["valueString"] == value.replace("~", "\n")
 
 
+def test_a_laboratory_result_stays_in_the_message() -> None:
+    assert _all(movement("A01", None, "OBX|1|NM|718-7^Hemoglobin^LN||9|g/dL|||||F"), "Observation") == []
+
+
 def test_a_result_status_without_a_row_is_unknown_and_flagged() -> None:
-    body = movement("A01", None, "OBX|1|ST|1^X^L||calm||||||I")
+    body = movement("A01", None, "OBX|1|ST|54121-3^X^LN||calm||||||I")
     assert _all(body, "Observation")[0]["status"] == "unknown"
     assert "unmapped:OBX-11" in event(body).flags
 

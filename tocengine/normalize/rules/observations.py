@@ -1,4 +1,4 @@
-"""Owns OBX: what was observed (height, weight, triage notes ...), as Observations of the patient."""
+"""Owns OBX: observations that matter to those who take over the care; the rest stays in the message."""
 
 from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import TERMINOLOGY, Json, Resource, coding, concept, reference
@@ -14,9 +14,12 @@ _LONGEST_NUMBER = 30
 
 
 def read(reading: Reading) -> None:
-    """One Observation per OBX that names what was observed; a repeated one is told apart by its place."""
+    """One Observation per OBX whose code is kept (table `observation`); a repeated one is told apart by its place."""
     seen: dict[str, int] = {}
+    kept = reading.codes.observations_kept
     for segment in reading.segments("OBX"):
+        if kept.get(segment[3].component(1).strip()) is None and kept.get(segment[3].component(4).strip()) is None:
+            continue
         coded = CWE.read(segment[3])
         named = concept_of(reading, coded, "OBX-3")
         if not named:

@@ -6,7 +6,7 @@ Everything that a stage needs of another is handed over here, as a port. Nothing
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tocengine.adapters.fhir.clients import ClientStore
 from tocengine.adapters.fhir.server import FhirServer, create_app
+from tocengine.adapters.fhir.sources import ResourceServers
+from tocengine.adapters.fhir.subscriptions import Subscriptions
 from tocengine.adapters.files.server import FileDrop
 from tocengine.adapters.hl7v2_feed import HL7Feed
 from tocengine.adapters.intake import Intake
@@ -195,6 +197,7 @@ class Engine:
                 self._metrics,
                 strict=[name for name, source in feeds.items() if source.profile.ack_policy == "strict"],
             )
+            subscriptions = await self._subscriptions(stack, pool)
             drains: list[Callable[[], Awaitable[None]]] = []
             stack.push_async_callback(_together, drains)  # one after the other they would take too long
             for sharing in sharing_listeners([each for each in self._config.feeds if each.protocol == "mllp"]):
@@ -206,20 +209,8 @@ class Engine:
                     drop = FileDrop(settings, self._hl7v2(settings, [feeds[settings.name]], intake), self._metrics)
                     await drop.start()
                     drains.append(drop.drain)
-            if partners := [settings.name for settings in self._config.feeds if settings.protocol == "fhir"]:
-                clients = ClientStore(pool)
-                app = create_app(
-                    intake,
-                    {name: feeds[name] for name in partners},
-                    clients,
-                    pool,
-                    self._metrics,
-                    self._config.http,
-                    utc_now,
-                    base_url=fhir_base(self._config),
-                    secret=patient_hash_key(self._config),
-                )
-                fhir = FhirServer(app, clients, self._config.http)
+            if any(settings.protocol == "fhir" for settings in self._config.feeds):
+                fhir = self._fhir(feeds, intake, pool, subscriptions)
                 await fhir.start()
                 drains.append(fhir.stop)
             yield
@@ -254,6 +245,33 @@ class Engine:
     def _hl7v2(self, settings: FeedSettings, sharing: Sequence[Source], intake: Intake) -> HL7Feed:
         limit = settings.max_batch_messages
         return HL7Feed(sharing[0], intake, utc_now, self._metrics, sharing[1:], max_batch_messages=limit)
+
+    async def _subscriptions(self, stack: AsyncExitStack, pool: Pool) -> Subscriptions:
+        asked = {feed.name: feed.source for feed in self._config.feeds if feed.source is not None}
+        servers = ResourceServers(asked, self._metrics, self._config.http.max_body_bytes)
+        await stack.enter_async_context(servers)
+        subscriptions = Subscriptions(pool, self._work_items, servers, self._metrics)
+        stack.push_async_callback(subscriptions.drain)
+        return subscriptions
+
+    def _fhir(
+        self, feeds: Mapping[FeedName, Source], intake: Intake, pool: Pool, subscriptions: Subscriptions
+    ) -> FhirServer:
+        config = self._config
+        clients = ClientStore(pool)
+        app = create_app(
+            intake,
+            {feed.name: feeds[feed.name] for feed in config.feeds if feed.protocol == "fhir"},
+            clients,
+            pool,
+            self._metrics,
+            config.http,
+            utc_now,
+            subscriptions,
+            base_url=fhir_base(config),
+            secret=patient_hash_key(config),
+        )
+        return FhirServer(app, clients, config.http)
 
     # ---- route ------------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ class HttpSettings(Settings, frozen=True):
     max_depth: Annotated[int, msgspec.Meta(ge=16, le=256)] = 64  # objects and lists within each other
     max_entries: Count = 1000  # of a Bundle
     body_timeout_s: Amount = 30.0
-    max_requests: Count = 256  # under way at once
+    max_connections: Count = 256  # at once, idle ones too; whoever comes then gets 503
     requests_per_minute: Count = 6000  # of one client, in each process; a client may have its own
     request_burst: Count = 200  # of one client at once
     tls: TlsSettings | None = None
@@ -175,6 +175,14 @@ class FileDropSettings(Settings, frozen=True):
     keep_days: Amount = 30.0  # processed files are removed then; failed ones stay
 
 
+class FhirSourceSettings(Settings, frozen=True):
+    """``source`` of a FHIR feed: its sender's FHIR server, for what a subscription only tells of."""
+
+    base_url: str
+    token: str = ""  # env:NAME or file:PATH: sent as a bearer token
+    timeout_s: Amount = 5.0  # of one request
+
+
 class FeedSettings(Settings, frozen=True):
     """``[[feeds]]``"""
 
@@ -197,6 +205,7 @@ class FeedSettings(Settings, frozen=True):
     idle_timeout_s: Amount = 3600.0
     frame_timeout_s: Amount = 30.0
     tls: TlsSettings | None = None
+    source: FhirSourceSettings | None = None  # fhir
 
 
 class Config(Settings, frozen=True):

@@ -193,6 +193,11 @@ def _check_protocol(feed: FeedSettings, place: Place) -> Iterator[Finding]:
         text = f"the FHIR feed {feed.name!r} has TLS settings of its own"
         yield Finding((*place, "tls"), text, "TLS of the FHIR listener is http.tls")
     yield from _check_tls((*place, "tls"), feed.tls)
+    if feed.source is not None:
+        if feed.protocol != "fhir":
+            yield Finding((*place, "source"), f"the feed {feed.name!r} has a FHIR server and is no FHIR feed")
+        yield from _check_url((*place, "source", "base_url"), feed.source.base_url)
+        yield from _check_secret((*place, "source", "token"), feed.source.token)
 
 
 def _check_tls(place: Place, tls: TlsSettings | None) -> Iterator[Finding]:

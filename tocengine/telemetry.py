@@ -114,6 +114,12 @@ class Metrics:
         self.fhir_refused = Counter(
             "tocengine_fhir_requests_refused", "Requests refused before they were a message", ["reason"], registry=r
         )
+        self.fhir_events_missing = Counter(
+            "tocengine_fhir_events_missing", "Subscription events that did not come", ["feed"], registry=r
+        )
+        self.fhir_fetched = Counter(
+            "tocengine_fhir_fetches", "Requests to senders' FHIR servers", ["feed", "outcome"], registry=r
+        )
         self.append_seconds = Histogram(
             "tocengine_log_append_seconds", "Append to durable", ["log"], buckets=fast, registry=r
         )

@@ -36,7 +36,7 @@ class _TlsProtocol(HttpToolsProtocol):
 class WebServer:
     """Serves one application on ``host:port`` (port 0 picks a free one) or on a unix socket.
 
-    `max_requests` answers 503 to whoever comes while as many are under way (0: any number).
+    `max_connections` answers 503 to whoever comes while there are as many (0: any number).
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class WebServer:
         *,
         drain_s: float = 5.0,
         tls: TlsSettings | None = None,
-        max_requests: int = 0,
+        max_connections: int = 0,
     ) -> None:
         self._listen = listen
         context = _tls_context(tls) if tls else None
@@ -54,7 +54,7 @@ class WebServer:
             app,
             http=_TlsProtocol if tls else "httptools",
             ssl_context_factory=(lambda _config, _default: context) if context else None,
-            limit_concurrency=max_requests or None,
+            limit_concurrency=max_connections or None,
             loop="none",
             lifespan="off",
             log_config=None,

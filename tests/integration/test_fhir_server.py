@@ -13,9 +13,11 @@ import pytest
 from tests.unit.adapters.fhir.bundles import bundle, encoded, resource
 from tocengine.adapters.fhir.clients import ClientStore, add_client, list_clients, revoke_client
 from tocengine.adapters.fhir.server import FhirServer, create_app
+from tocengine.adapters.fhir.sources import ResourceServers
+from tocengine.adapters.fhir.subscriptions import Subscriptions
 from tocengine.adapters.intake import Intake
 from tocengine.audit import PostgresAuditTrail
-from tocengine.config import HttpSettings
+from tocengine.config import FhirSourceSettings, HttpSettings
 from tocengine.errors import ConfigurationError
 from tocengine.eventlog.memory import MemoryEventLog
 from tocengine.eventlog.records import CloudEventRecords, KeyHasher
@@ -24,6 +26,7 @@ from tocengine.model.profile import SendingFacility, Source, SourceProfile
 from tocengine.normalize.fhir import FhirNormalizer
 from tocengine.postgres import Pool
 from tocengine.telemetry import Metrics
+from tocengine.work_items.postgres import PostgresWorkItems
 
 NOW = datetime(2026, 3, 1, 20, 41, 5, tzinfo=UTC)
 FEED = FeedName("valley-fhir")
@@ -38,10 +41,18 @@ FHIR = {"Content-Type": "application/fhir+json"}
 class Partner:
     """A server with a log that records, and a partner's HTTP client in front of it."""
 
-    def __init__(self, pool: Pool, session: aiohttp.ClientSession, sources: tuple[Source, ...] = (SOURCE,)) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        session: aiohttp.ClientSession,
+        sources: tuple[Source, ...] = (SOURCE,),
+        settings: HttpSettings = HttpSettings(listen="127.0.0.1:0", max_body_bytes=LIMIT),  # noqa: B008
+        servers: dict[FeedName, FhirSourceSettings] | None = None,
+    ) -> None:
         self.pool, self.session = pool, session
         self.log, self.metrics = MemoryEventLog(), Metrics()
-        settings = HttpSettings(listen="127.0.0.1:0", max_body_bytes=LIMIT)
+        self.servers = ResourceServers(servers or {}, self.metrics, LIMIT)
+        self.subscriptions = Subscriptions(pool, PostgresWorkItems(), self.servers, self.metrics)
         clients = ClientStore(pool, refresh_s=0.0)
         intake = Intake(self.log, FhirNormalizer(SOURCE), CloudEventRecords(KeyHasher(bytes(32))), self.metrics)
         app = create_app(
@@ -52,6 +63,7 @@ class Partner:
             self.metrics,
             settings,
             lambda: NOW,
+            self.subscriptions,
             base_url=BASE,
             secret=bytes(32),
         )
@@ -248,6 +260,7 @@ async def test_without_clients_it_listens_on_loopback_only(pool: Pool) -> None:
         Metrics(),
         settings,
         lambda: NOW,
+        Subscriptions(pool, PostgresWorkItems(), ResourceServers({}, Metrics(), LIMIT), Metrics()),
         base_url=BASE,
         secret=bytes(32),
     )

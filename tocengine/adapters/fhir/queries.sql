@@ -39,3 +39,13 @@ left join lateral (
     order by (disposition = 'TRACKED') desc, revision desc limit 1
 ) seen on true
 left join quarantine on quarantine.message_id = wanted.message_id;
+
+-- name: lock_subscription  Until the end of the transaction: notifications may come to several processes at once.
+select pg_advisory_xact_lock(hashtextextended($1, 0));
+
+-- name: heard
+select heard from fhir_subscription where feed = $1 and subscription = $2;
+
+-- name: keep_heard
+insert into fhir_subscription (feed, subscription, heard, updated_at) values ($1, $2, $3, $4)
+on conflict (feed, subscription) do update set heard = excluded.heard, updated_at = excluded.updated_at;

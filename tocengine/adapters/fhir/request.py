@@ -12,8 +12,9 @@ import orjson
 from tocengine.errors import RefusedError, SyntaxRefusedError
 from tocengine.formats.fhir.incoming import read_notifications
 from tocengine.formats.fhir.incoming_checks import incoming_problems
-from tocengine.formats.fhir.json_body import DEFAULT_LIMITS, BodyLimits, path_text, read_json
+from tocengine.formats.fhir.json_body import DEFAULT_LIMITS, BodyLimits, parse_json, path_text, read_json
 from tocengine.formats.fhir.resources import Resource
+from tocengine.formats.fhir.subscriptions import is_subscription_bundle, read_status
 from tocengine.model.ids import FeedName, MessageId, derive
 from tocengine.model.message import Disposition, Problem, Receipt
 
@@ -72,6 +73,8 @@ def check_message(body: bytes, limits: BodyLimits = DEFAULT_LIMITS) -> RefusedEr
     try:
         bundle = read_json(body, limits)
         notifications = read_notifications(bundle)
+        if is_subscription_bundle(bundle):
+            read_status(bundle)
     except RefusedError as error:
         return error
     found: dict[str, Problem] = {}
@@ -80,6 +83,14 @@ def check_message(body: bytes, limits: BodyLimits = DEFAULT_LIMITS) -> RefusedEr
         if len(found) == MAX_PROBLEMS:
             break
     return SyntaxRefusedError(*found.values()) if found else None
+
+
+def subscription_bundle(body: bytes) -> Resource | None:
+    """The Bundle in a body that was checked, if it is a subscription notification; None otherwise."""
+    if b"history" not in body and b"subscription-notification" not in body:
+        return None
+    bundle = parse_json(body)
+    return bundle if is_subscription_bundle(bundle) else None
 
 
 def _model_problems(bundle: Resource) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from time import perf_counter
 
 import structlog
@@ -20,16 +21,21 @@ from tocengine.adapters.fhir.request import (
     answer_to,
     check_message,
     control_id,
+    information,
     message_id,
     preload_models,
     refusal,
+    subscription_bundle,
 )
 from tocengine.adapters.fhir.smart import AccessTokens
+from tocengine.adapters.fhir.subscriptions import Subscriptions
 from tocengine.adapters.fhir.tokens import TokenEndpoint
 from tocengine.adapters.fhir.tracking import TrackingLinks, message_status
 from tocengine.config import HttpSettings, listen_address
-from tocengine.errors import ConfigurationError, UnavailableError
+from tocengine.errors import ConfigurationError, RefusedError, UnavailableError
 from tocengine.formats.fhir.json_body import BodyLimits
+from tocengine.formats.fhir.resources import Resource
+from tocengine.formats.fhir.subscriptions import EVENTS, read_status
 from tocengine.model.ids import FeedName
 from tocengine.model.message import MAX_CONTROL_ID, ContentType, Message, Problem
 from tocengine.model.profile import Source
@@ -54,6 +60,7 @@ def create_app(
     metrics: Metrics,
     settings: HttpSettings,
     clock: Clock,
+    subscriptions: Subscriptions,
     *,
     base_url: str,
     secret: bytes,
@@ -65,7 +72,8 @@ def create_app(
     """
     tokens = AccessTokens(secret, base_url)
     doorkeeper = Doorkeeper(sources, client_store, tokens, settings, clock)
-    endpoint = _Endpoint(intake, doorkeeper, TrackingLinks(secret, base_url), pool, metrics, settings, clock)
+    links = TrackingLinks(secret, base_url)
+    endpoint = _Endpoint(intake, doorkeeper, links, subscriptions, pool, settings, clock)
     token_endpoint = TokenEndpoint(client_store, tokens, doorkeeper, base_url, clock)
     answers = _Answers(metrics)
     return Starlette(
@@ -89,7 +97,7 @@ class FhirServer:
         self._clients = client_store
         self._listen = settings.listen
         self._web = WebServer(
-            app, settings.listen, drain_s=drain_s, tls=settings.tls, max_requests=settings.max_requests
+            app, settings.listen, drain_s=drain_s, tls=settings.tls, max_connections=settings.max_connections
         )
 
     @property
@@ -160,13 +168,13 @@ class _Endpoint:
         intake: Intake,
         doorkeeper: Doorkeeper,
         links: TrackingLinks,
+        subscriptions: Subscriptions,
         pool: Pool,
-        metrics: Metrics,
         settings: HttpSettings,
         clock: Clock,
     ) -> None:
         self._intake, self._doorkeeper, self._links, self._pool = intake, doorkeeper, links, pool
-        self._metrics, self._settings, self._clock = metrics, settings, clock
+        self._subscriptions, self._settings, self._clock = subscriptions, settings, clock
         self._limits = BodyLimits(depth=settings.max_depth, entries=settings.max_entries)
 
     async def take_in(self, request: Request) -> tuple[Answer, str]:
@@ -186,8 +194,41 @@ class _Endpoint:
         return await message_status(self._pool, wanted), sender.source.feed
 
     async def _take(self, body: bytes, sender: Sender) -> Answer:
+        message = self._message(body, sender)
+        if len(body) > LARGE_BYTES:  # checking takes about 0.2 ms a kilobyte; others go on meanwhile
+            error = await asyncio.to_thread(check_message, body, self._limits)
+        else:
+            error = check_message(body, self._limits)
+        if error is not None:
+            return await self._refuse(message, error)
+        location = self._links.location(message.message_id, sender.identity)
+        bundle = subscription_bundle(body)
+        if bundle is None:
+            return answer_to(await self._intake.accept(message), location)
+        return await self._take_notification(message, bundle, sender, location)
+
+    async def _take_notification(self, message: Message, bundle: Resource, sender: Sender, location: str) -> Answer:
+        """Of a subscription: its events first, so that a number counts as heard only once its event is durable."""
+        status = read_status(bundle)
+        if status.type == EVENTS:
+            whole = await self._subscriptions.completed(message, bundle, status)
+            answer = answer_to(await self._intake.accept(whole), location)
+        else:
+            answer = information(f"The {status.type} was noted.")
+        missing = await self._subscriptions.heed(message.feed, status, self._clock())
+        self._subscriptions.ask_for(message.feed, status, missing, partial(self._take, sender=sender))
+        return answer
+
+    async def _refuse(self, message: Message, error: RefusedError) -> Answer:
+        try:
+            await self._intake.refuse(message, error)
+        except UnavailableError:  # the sender learns what is wrong all the same, and will send it again corrected
+            _log.warning("refused message not kept", feed=message.feed, reason=error.problem.reason)
+        return refusal((error.problem, *error.others), error.http_status, f"message {message.message_id}")
+
+    def _message(self, body: bytes, sender: Sender) -> Message:
         source = sender.source
-        message = Message(
+        return Message(
             message_id=message_id(source.feed, sender.identity, body),
             feed=source.feed,
             facility=source.facility.id,
@@ -197,18 +238,6 @@ class _Endpoint:
             body=body,
             peer=sender.peer,
         )
-        if len(body) > LARGE_BYTES:  # checking takes about 0.2 ms a kilobyte; others go on meanwhile
-            error = await asyncio.to_thread(check_message, body, self._limits)
-        else:
-            error = check_message(body, self._limits)
-        if error is None:
-            receipt = await self._intake.accept(message)
-            return answer_to(receipt, self._links.location(message.message_id, sender.identity))
-        try:
-            await self._intake.refuse(message, error)
-        except UnavailableError:  # the sender learns what is wrong all the same, and will send it again corrected
-            _log.warning("refused message not kept", feed=source.feed, reason=error.problem.reason)
-        return refusal((error.problem, *error.others), error.http_status, f"message {message.message_id}")
 
 
 def _respond(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:

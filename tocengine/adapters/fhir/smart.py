@@ -87,7 +87,7 @@ def read_assertion(assertion: str, known: KnownClient, audience: str, now: datet
     return Assertion(jti, datetime.fromtimestamp(expires + CLOCK_SKEW_S, now.tzinfo))
 
 
-def _signing_key(assertion: str, known: KnownClient) -> tuple[jwt.PyJWK, str]:
+def _signing_key(assertion: str, known: KnownClient) -> tuple[Any, str]:
     """The registered key the assertion names; the only one there is, where it names none."""
     header = jwt.get_unverified_header(assertion)
     algorithm, kid = str(header.get("alg")), header.get("kid")
@@ -98,7 +98,7 @@ def _signing_key(assertion: str, known: KnownClient) -> tuple[jwt.PyJWK, str]:
     fitting = [key for key in keys if key.key_type == family and (kid is None or key.key_id == kid)]
     if len(fitting) != 1:
         raise RejectedError("invalid_client", "The client assertion's kid names no registered key of its algorithm.")
-    return fitting[0], algorithm
+    return fitting[0].key, algorithm
 
 
 def granted_scopes(wanted: str, registered: str) -> str:

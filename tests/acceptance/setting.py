@@ -77,6 +77,19 @@ class ScaledOut(Setting):
         await self.processes[role].killed()
         await self.processes[role].start()
 
+    def second(self, role: str) -> tuple[EngineProcess, Ports]:
+        """Another process of a role, not started yet, with listeners of its own; kept as ``ROLE-2``."""
+        ports = Ports.free()
+        text = (self.folder / "tocengine.toml").read_text()
+        for mine, its in ((self.ports.mllp, ports.mllp), (self.ports.http, ports.http)):
+            text = text.replace(f"127.0.0.1:{mine}", f"127.0.0.1:{its}")
+        path = self.folder / f"{role}-2.toml"
+        path.write_text(text)
+        environment = {"TOCENGINE__ADMIN__LISTEN": f"127.0.0.1:{ports.admin}"}
+        process = EngineProcess(path, ports.admin, "--role", role, name=f"{role}-2", environment=environment)
+        self.processes[f"{role}-2"] = process
+        return process, ports
+
 
 def embedded(folder: Path, receivers: Receivers, secret: bytes, extra: str = "") -> Embedded:
     """The simulated setting on the embedded default."""

@@ -14,9 +14,10 @@ TocError
 |   +-- UnsupportedError   a message type, version or sender the feed does not take
 |   +-- BatchRefusedError  a batch that is refused as a whole
 +-- EventDataError         a stored event that cannot be tracked; it alone is set aside
++-- InvalidBundleError     a notice that FHIR would not take: it is not sent, and fails as not rendered
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tocengine.model.message import Problem
 
@@ -123,3 +124,14 @@ class EventDataError(TocError):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.reason)
         self.problem = problem
+
+
+class InvalidBundleError(TocError):
+    """A Bundle of our own making that FHIR would not take: it is not sent, and its notice fails as not rendered.
+
+    `findings` name places and rules, never values.
+    """
+
+    def __init__(self, findings: Sequence[str]) -> None:
+        super().__init__("; ".join(findings))
+        self.findings = tuple(findings)

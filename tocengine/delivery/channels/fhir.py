@@ -6,6 +6,7 @@ import msgspec
 
 from tocengine.delivery.channels.base import Answer, Surroundings, classify
 from tocengine.formats.fhir.notification import render_notification
+from tocengine.formats.fhir.validity import assert_valid
 from tocengine.model.directory import Recipient
 from tocengine.model.encounter import Snapshot
 from tocengine.model.notice import Failure, Notice, Outcome
@@ -40,8 +41,13 @@ class FhirChannel:
         self._identity = surroundings.identity
 
     def render(self, notice: Notice, snapshot: Snapshot, fhir: bytes, recipient: Recipient, url: str) -> bytes:
-        """The bundle; `Bundle.identifier` is the notice's id, however often it is sent."""
-        return render_notification(notice, snapshot, fhir, recipient, url, self._identity)
+        """The bundle; `Bundle.identifier` is the notice's id, however often it is sent.
+
+        Raises InvalidBundleError for one that FHIR would not take: nothing wrong is sent.
+        """
+        body = render_notification(notice, snapshot, fhir, recipient, url, self._identity)
+        assert_valid(body)
+        return body
 
     async def send(self, address: Address, notice: Notice, body: bytes, now: datetime) -> Outcome:
         """One POST to ``[url]/$process-message``."""

@@ -107,9 +107,13 @@ class HeldBack:
 
     def takes(self, folded: Folded, record: EventRecord, encounter_id: EncounterId) -> bool:
         """Whether `record` waits from now on."""
+        return is_early(folded, record.summary) and self.holds(record, encounter_id)
+
+    def holds(self, record: EventRecord, encounter_id: EncounterId) -> bool:
+        """Whether there is a window and room for `record` to wait in: then it does."""
         event = record.summary
         waits = self.window.of(event)
-        if not waits or self.room <= 0 or not is_early(folded, event):
+        if not waits or self.room <= 0:
             return False
         self.room -= 1
         self.waiting.append(

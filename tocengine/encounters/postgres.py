@@ -204,7 +204,9 @@ class PostgresTracker:
                 row.patient_id = register.root_of(row.owner_id)
         late, stated, some_may_wait = refolding(rows, events, register, window)
         late |= homes.keys() & rows.keys()
-        late |= {member for each in waiting for member in (each.encounter_id, rows[each.encounter_id].root_id)}
+        for each in waiting:
+            if each.encounter_id in rows:  # a move waits under its own id
+                late |= {each.encounter_id, rows[each.encounter_id].root_id}
         room = window.most - await count_waiting(transaction) if some_may_wait else 0
         if late:
             await read_history(transaction, rows, late)

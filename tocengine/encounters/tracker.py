@@ -148,6 +148,7 @@ def refolding(
     ahead: dict[EncounterId, Folded] = {}  # as far as order is concerned, after the events before
     for event in events:
         if rekeys(event):
+            some_may_wait = some_may_wait or bool(moves_of(event) and window.of(event))
             merged.update(register.root(key) for key in keys_of(event))
             late.update(root_row(rows, visit).encounter_id for visit in rekeyed_visits(event))
         if is_statement(event) and event.patient is not None:
@@ -218,6 +219,8 @@ class Batch:
         row = self._row_of(event)
         if row is not None and event.visit and held.takes(row.folded, record, encounter_id_of(event.visit)):
             return
+        if self._moves_between_people(event) and held.holds(record, EncounterId(event.message_id)):
+            return
         self._apply_and_follow(record)
 
     def _apply_and_follow(self, record: EventRecord) -> None:
@@ -230,6 +233,12 @@ class Batch:
         home = encounter_id_of(event.visit)
         while ready := self.held.next_ready(home, row.folded, event.known_since):
             self._apply(ready)
+
+    def _moves_between_people(self, event: Event) -> bool:
+        """Whether an event moves something to another person, who may turn out to be the same within the window:
+        senders move visits inside a merge (A43-A45, domain 2.1). It waits under its own id, for nothing but that."""
+        moves = moves_of(event) if rekeys(event) else ()
+        return any(self.register.root(move.prior) != self.register.root(move.surviving) for move in moves)
 
     def _row_of(self, event: Event) -> Row | None:
         if event.visit is None or encounter_id_of(event.visit) not in self.rows:

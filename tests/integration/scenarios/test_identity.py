@@ -1,10 +1,15 @@
 """Merges, new numbers, moves and links through the real stages: who hears of a visit, and who no longer may."""
 
+from datetime import UTC, timedelta
+
 import pytest
 
-from tests.integration.scenarios.hospital import PATEL, SNF, Hospital, Said
+from tests.integration.scenarios.hospital import PATEL, SNF, Hospital, Said, moment
 from tests.integration.scenarios.setting import Setting, directory, entry, person
+from tocengine.encounters.holdback import Window
+from tocengine.model.ids import FeedName
 from tocengine.model.profile import SourceProfile
+from tocengine.routing import worker
 
 HOMES = [entry("haven"), entry("meadow"), entry("sunnyside", "aliases: [SUNNYSIDE REHAB]")]
 ARRIVED = ("haven", "NEW", "ED_REGISTRATION")
@@ -115,6 +120,28 @@ async def test_a_merge_makes_the_retraction_of_a_move_superfluous(panels: Settin
     )
     assert await panels.route() == [("meadow", "NEW", "ED_REGISTRATION")]
     assert await owner(panels, "V300") == "22"
+
+
+@pytest.mark.parametrize("merged", [True, False])
+async def test_13_nothing_is_retracted_before_the_window_ends(
+    panels: Setting, hospital: Hospital, monkeypatch: pytest.MonkeyPatch, merged: bool
+) -> None:
+    monkeypatch.setattr(worker, "RELEASE_S", 0.0)
+    panels.window = Window(by_feed={FeedName("stj-adt"): timedelta(seconds=30)})
+    panels.now = moment("10:00").astimezone(UTC)
+    await panels.hear(hospital.says("A04", "10:00", "E", "V300", mrn="11"))
+    await panels.deliver()
+    panels.now = moment("10:30:02").astimezone(UTC)
+    assert await panels.hear(rekeys(hospital, "A45", "10:30", mrn="22", visit=("V300", ""))) == []
+    assert await owner(panels, "V300") == "11"
+    if merged:
+        told = await panels.hear(hospital.merges("10:30:05", into="22", prior="11"))
+        assert told == [("meadow", "NEW", "ED_REGISTRATION")]
+    panels.now = moment("10:31").astimezone(UTC)
+    told = await panels.route()
+    assert await owner(panels, "V300") == "22"
+    moved = [("haven", "RETRACTED", "ED_REGISTRATION"), ("meadow", "NEW", "ED_REGISTRATION")]
+    assert sorted(told) == ([] if merged else moved)
 
 
 async def test_a_move_from_somebody_whose_it_is_not(panels: Setting, hospital: Hospital) -> None:

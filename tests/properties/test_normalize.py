@@ -45,6 +45,13 @@ values = st.one_of(
             "\\X2222\\",
             ' ""',
             "UNKNOWN",
+            "29463-7",
+            "NM",
+            "SN",
+            "HL70230",
+            "LN",
+            "UPDATE",
+            "90",
         ]
     ),
     st.text(st.characters(codec="utf-8", exclude_characters="|\r\n"), max_size=8),
@@ -57,11 +64,17 @@ def _segment(name: str, size: int) -> st.SearchStrategy[str]:
     return st.lists(fields, max_size=size).map(lambda found: "|".join([name, *found]))
 
 
+TRIGGERS = "A01 A03 A04 A06 A08 A11 A13 A17 A20 A28 A31 A40 A60 A99 Z99".split()
+OTHERS = "PD1 PV2 ROL PRT DG1 AL1 IAM IN1 NK1 MRG PR1 OBX ZBE ARV CON ZZZ".split()
+
+
 @st.composite
 def messages(draw: st.DrawFn) -> bytes:
     """ADT messages with a patient and a visit, and anything in all other fields."""
     trigger = draw(
-        st.sampled_from(["A01", "A03", "A04", "A06", "A08", "A11", "A13", "A17", "A28", "A31", "A40", "A99"])
+        st.sampled_from(
+            ["A01", "A03", "A04", "A06", "A08", "A11", "A13", "A17", "A20", "A28", "A31", "A40", "A60", "A99", "Z99"]
+        )
     )
     pid = draw(_segment("PID", 30)).split("|")
     pid += [""] * (4 - len(pid))
@@ -69,12 +82,8 @@ def messages(draw: st.DrawFn) -> bytes:
     pv1 = draw(_segment("PV1", 50)).split("|")
     pv1 += [""] * (20 - len(pv1))
     pv1[19] = draw(st.sampled_from(["V1^^^STJ", pv1[19]]))
-    others = [
-        draw(_segment(name, 25))
-        for name in draw(
-            st.lists(st.sampled_from(["PD1", "PV2", "ROL", "DG1", "AL1", "IN1", "NK1", "MRG", "ZZZ"]), max_size=5)
-        )
-    ]
+    others = [draw(_segment(name, 25)) for name in draw(st.lists(st.sampled_from(OTHERS), max_size=5))]
+    others += [f"OBX|1|{draw(values)}|29463-7^{draw(values)}^LN||{draw(fields)}|{draw(fields)}|||||{draw(values)}"]
     head = f"MSH|^~\\&|A|STJ|C|D|{draw(values)}||ADT^{trigger}|1|P|2.5.1"
     return "\r".join([head, draw(_segment("EVN", 7)), "|".join(pid), "|".join(pv1), *others, ""]).encode()
 

@@ -4,6 +4,7 @@ import ipaddress
 import re
 import zoneinfo
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn, TypeAlias
@@ -12,7 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tocengine.config import Config, FeedSettings, TlsSettings, listen_address, sharing_listeners
-from tocengine.model.profile import SenderMatch
+from tocengine.model.identity import valid_npi
+from tocengine.model.profile import SenderMatch, SourceProfile
 
 Place: TypeAlias = tuple[str | int, ...]
 Refuse: TypeAlias = Callable[[Place, str, str], NoReturn]
@@ -113,6 +115,7 @@ def _overlap(one: str, other: str) -> bool:
     return one == other or bool({one, other} & {"0.0.0.0", "::"})  # noqa: S104 - recognized, not bound
 
 
+_TREATING = ("ROL", "PV1-7", "PV1-8", "PV1-9", "PV1-17")
 _OF_LISTENER = tuple(
     field.name
     for field in msgspec.structs.fields(FeedSettings)
@@ -244,6 +247,7 @@ def _check_profiles(config: Config) -> Iterator[Finding]:
         if not _FIELD.fullmatch(profile.visit_key):
             text = f"profile {name!r}: visit_key is {profile.visit_key!r}, which names no field"
             yield Finding((*place, "visit_key"), text, "such as PV1-19 or PID-18")
+        yield from _check_reading(profile, place)
         if profile.ack_policy not in ("accept_and_quarantine", "strict"):
             text = f"profile {name!r}: ack_policy is {profile.ack_policy!r}"
             yield Finding((*place, "ack_policy"), text, "accept_and_quarantine or strict")
@@ -253,6 +257,34 @@ def _check_profiles(config: Config) -> Iterator[Finding]:
         for key in ("late_after_h", "holdback_s", "stale_open_days"):
             if getattr(profile, key) < 0:
                 yield Finding((*place, key), f"profile {name!r}: {key} is negative")
+
+
+def _check_reading(profile: SourceProfile, place: Place) -> Iterator[Finding]:
+    """Keys that say how messages are read."""
+    where = f"profile {place[1]!r}"
+    for trigger in profile.enabled_events:
+        if not re.fullmatch(r"[A-Z]\d\d", trigger):
+            yield Finding((*place, "enabled_events"), f"{where}: {trigger!r} is no trigger event", "such as A01")
+    try:
+        naive = bool(profile.go_live_at) and datetime.fromisoformat(profile.go_live_at).tzinfo is None
+    except ValueError:
+        naive = True
+    if naive:
+        text = f"{where}: go_live_at is {profile.go_live_at!r}, which is no time with an offset"
+        yield Finding((*place, "go_live_at"), text, 'such as "2026-03-01T00:00:00-05:00"')
+    for source in profile.treating_order:
+        if source not in _TREATING:
+            hint = _meant(source, _TREATING)
+            yield Finding((*place, "treating_order"), f"{where}: treating_order names {source!r}", hint)
+    if profile.null_policy not in ("delete", "ignore"):
+        yield Finding((*place, "null_policy"), f"{where}: null_policy is {profile.null_policy!r}", "delete or ignore")
+    if profile.account_is_visit and profile.visit_key not in ("PV1-19", "PID-18"):
+        text = f"{where}: account_is_visit contradicts visit_key = {profile.visit_key!r}"
+        yield Finding((*place, "account_is_visit"), text, "name the visit by one field")
+    for text, number in profile.destination_aliases.items():
+        if not (valid_npi(number) or re.fullmatch(r"\d\d[0-9A-Z]\d{3}", number)):
+            found = f"{where}: the destination {text!r} is {number!r}, neither an NPI (check digit) nor a CCN"
+            yield Finding((*place, "destination_aliases", text), found, "ten digits, or six characters")
 
 
 def _check_event_log(config: Config) -> Iterator[Finding]:

@@ -63,6 +63,18 @@ class SourceProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     ack_policy: str = "accept_and_quarantine"  # or "strict"
     unsupported_types: str = "reject"  # or "ignore": stored and answered AA
     test_patient_patterns: tuple[str, ...] = ("ZZTEST",)
+    account_is_visit: bool = False  # PID-18 identifies the visit, whatever visit_key says
+    enabled_events: tuple[str, ...] = ()  # triggers that count, such as A01; others are stored. () is all
+    go_live_at: str = ""  # ISO 8601 with an offset: what took effect before is loaded silently
+    treating_order: tuple[str, ...] = (
+        "ROL",
+        "PV1-7",
+        "PV1-17",
+        "PV1-9",
+    )  # in this order
+    null_policy: str = "delete"  # or "ignore": "" says nothing
+    ed_close_disposition_codes: tuple[str, ...] = ()  # local PV1-36 codes that mean "admitted here" (NUBC 09)
+    destination_aliases: dict[str, str] = msgspec.field(default_factory=dict)  # PV1-37 text -> NPI or CCN
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

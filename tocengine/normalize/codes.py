@@ -28,6 +28,8 @@ from tocengine.model.facts import CareSetting, PatientClass
 from tocengine.model.profile import Source, SourceProfile
 
 RowT = TypeVar("RowT")
+ADMITTED_HERE = "09"
+"""NUBC: the closing of an outpatient claim, not a discharge."""
 MAPPABLE = (
     "class", "patient_type", "disposition", "admit_source", "service", "sex", "relationship",
     "diagnosis.type", "diagnosis.system", "allergy.type", "allergy.severity", "marital_status.status", "visit.priority",
@@ -121,6 +123,7 @@ class Codes(msgspec.Struct, frozen=True):
     address_types: Mapping[str, str]
     dispositions: Mapping[str, DispositionRow]
     local_dispositions: Mapping[str, str]
+    destinations: Mapping[str, str]  # PV1-37 in small letters -> NPI or CCN
     admit_sources: Mapping[str, Resource]
     services: Mapping[str, Resource]
     diagnosis_types: Mapping[str, DiagnosisType]
@@ -204,7 +207,18 @@ def codes_for(source: Source, wrap: Wrap = plain) -> Codes:
         address_uses=wrap("address.use", _text("address", "use")),
         address_types=wrap("address.type", _text("address", "type")),
         dispositions=wrap("disposition", _rows("disposition", DispositionRow)),
-        local_dispositions=wrap("disposition_map", {**local.of("disposition"), **profile.disposition_map}),
+        local_dispositions=wrap(
+            "disposition_map",
+            {
+                **local.of("disposition"),
+                **dict.fromkeys(profile.ed_close_disposition_codes, ADMITTED_HERE),
+                **profile.disposition_map,
+            },
+        ),
+        destinations=wrap(
+            "destination_aliases",
+            {" ".join(text.split()).casefold(): number for text, number in profile.destination_aliases.items()},
+        ),
         admit_sources=wrap(
             "admit_source",
             local.over("admit_source", _each(_rows("admit_source", AdmitSourceRow), _admit_source)),
@@ -272,6 +286,8 @@ def _triggers(profile: SourceProfile) -> dict[str, Trigger]:
     rows = _rows("trigger", Trigger)
     if not profile.a23_is_cancel_visit:
         del rows["A23"]
+    if profile.enabled_events:
+        return {trigger: row for trigger, row in rows.items() if trigger in profile.enabled_events}
     return rows
 
 

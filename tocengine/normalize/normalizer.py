@@ -4,7 +4,9 @@ The trigger's row (`tables/trigger.toml`) says what a message is about, and so w
 segment is a function in `rules/` and a row of `CONTENT`. What cannot be normalized is refused with its place.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -16,11 +18,12 @@ from tocengine.formats.fhir.resources import Resource
 from tocengine.formats.hl7v2.datatypes import HD
 from tocengine.formats.hl7v2.parser import HL7Message, Segment, parse
 from tocengine.formats.hl7v2.time import zone
-from tocengine.model.event import Event, EventRecord, Merge, Rekeying
+from tocengine.model.event import Event, EventRecord, Merge, Processing, Rekeying
 from tocengine.model.facts import EncounterFacts, PatientFacts
 from tocengine.model.identity import Identifier, Practitioner
 from tocengine.model.message import ContentType, Message
 from tocengine.model.profile import Source
+from tocengine.model.time import Timestamp
 from tocengine.normalize.codes import Codes, Wrap, codes_for, plain
 from tocengine.normalize.output import bundle
 from tocengine.normalize.reading import Reading, refuse
@@ -64,7 +67,9 @@ class HL7v2Normalizer:
         self.codes: Codes = codes_for(source, wrap)
         self.zone = zone(source.profile.time_zone)
         self._people: dict[tuple[str, str], Practitioner] | None = {} if wrap is plain else None  # lookups are watched
-        self._visit_key = _visit_key_field(source.profile.visit_key)
+        profile = source.profile
+        self._visit_key = _visit_key_field("PID-18" if profile.account_is_visit else profile.visit_key)
+        self._go_live = datetime.fromisoformat(profile.go_live_at) if profile.go_live_at else None
         self._facility: Resource = fhir.sending_facility(source.facility)
 
     def normalize(self, message: Message) -> Sequence[EventRecord]:
@@ -73,7 +78,8 @@ class HL7v2Normalizer:
         Raises RefusedError: SyntaxRefusedError for bytes that are no HL7 v2, UnsupportedError for another message
         type, ContentError for a movement without patient or visit and a merge without its two sides.
         """
-        hl7 = parse(message.body, self.source.profile.charset_default)
+        body = message.body if self.source.profile.null_policy == "delete" else without_nulls(message.body)
+        hl7 = parse(body, self.source.profile.charset_default)
         groups = _patient_groups(hl7)
         if groups is None:
             return (self._one(message, hl7, None, 0),)
@@ -106,7 +112,7 @@ class HL7v2Normalizer:
             recorded=recorded,
             effective=effective,
             sequence=header.read_sequence(msh),
-            processing=header.read_processing(reading, msh),
+            processing=self._processing(header.read_processing(reading, msh), effective or recorded),
             shadow=self.source.shadow,
             handled=reading.row is not None and reading.row.kind != "stored",
             patient=reading.patient_key,
@@ -121,6 +127,11 @@ class HL7v2Normalizer:
             unmapped=tuple(reading.unmapped),
         )
         return EventRecord(summary=summary, fhir=msgspec.Raw(bundle(reading)))
+
+    def _processing(self, stated: Processing, when: Timestamp) -> Processing:
+        """What took effect before the feed went live is loaded silently."""
+        before = self._go_live is not None and when.at < self._go_live
+        return Processing.INITIAL_LOAD if before and stated is Processing.PRODUCTION else stated
 
     def _identify(self, reading: Reading, part: int) -> tuple[Identifier, ...]:
         """Sets the keys of patient and visit. Raises ContentError for a movement that lacks one of them."""
@@ -162,6 +173,13 @@ class HL7v2Normalizer:
             if reading.segments(name):
                 rule(reading)
         return merges, rekeying, patient_facts, encounter_facts
+
+
+def without_nulls(body: bytes) -> bytes:
+    """`body` with every field that is ``""`` empty: of senders that do not mean "delete" by it."""
+    separator = body[3:4] if body.startswith(b"MSH") else b"|"
+    escaped = re.escape(separator)
+    return re.sub(escaped + rb'""(?=' + escaped + rb"|[\r\n]|$)", lambda _: separator, body)
 
 
 def _visit_key_field(path: str) -> tuple[str, int]:

@@ -16,8 +16,10 @@ from tocengine.model.message import ContentType
 
 TIME_LIMIT_S = 10.0
 MAX_LINES = 40
-_NAME = re.compile(r"[A-Z][A-Z0-9]{2}(?:_[A-Za-z0-9]+)*(?:\.\d+)*")
-"""What hl7apy calls segments, fields and structures: PV1, PV1_19, CX_1, ADT_A01."""
+_NAME = re.compile(
+    r"\b[A-Z][A-Z0-9]{1,2}_[A-Z0-9]{1,3}\b|(?<=Segment: )[A-Z][A-Z0-9]{2}\b|(?<=Segment )[A-Z][A-Z0-9]{2}\b"
+)
+"""What hl7apy calls fields, components and structures (PV1_19, CX_1, ADT_A01), and segments where it says so."""
 
 _SAID = (
     "Missing required child",

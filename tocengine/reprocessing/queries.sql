@@ -50,9 +50,14 @@ where r.run_id = $1 and not exists (
     select from message_seen s where s.message_id = r.message_id and s.revision = r.revision and s.part = r.part);
 
 -- name: resulting_transitions  What happened because of a run, by kind and status.
-select t.kind, t.status, count(*) as count from transition t
-where t.message_id in (select message_id from renormalized where run_id = $1) and t.created_at >= $2
-group by t.kind, t.status order by t.kind, t.status;
+select split_part(said, ' ', 2) as kind, split_part(said, ' ', 1) as status, count(*) as count
+from audit_record a
+cross join jsonb_array_elements_text(coalesce(convert_from(a.detail, 'UTF8')::jsonb -> 'transitions', '[]')) as said
+where a.message_id in (select message_id from renormalized where run_id = $1) and a.at >= $2
+  and a.action = 'MESSAGE_TRACKED'
+  and exists (select from renormalized r where r.run_id = $1 and r.message_id = a.message_id
+              and r.revision = coalesce((convert_from(a.detail, 'UTF8')::jsonb ->> 'revision')::int, 0))
+group by 1, 2 order by 1, 2;
 
 -- name: resulting_decisions  What was decided because of a run: notices by status, and reasons not to tell.
 select coalesce(d.reason, d.status) as outcome, d.notice_id is not null as notice, count(*) as count from decision d

@@ -191,7 +191,8 @@ class Setting:
 
     def request(self, cause: Cause) -> Request:
         """A new run."""
-        return Request(run_id=uuid4(), cause=cause, by="test", at=self.now)
+        self.asked = Request(run_id=uuid4(), cause=cause, by="test", at=self.now)
+        return self.asked
 
     async def publish(self) -> None:
         """What waits to be logged is logged."""

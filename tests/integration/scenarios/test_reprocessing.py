@@ -13,7 +13,7 @@ from tocengine.model.facts import CareSetting
 from tocengine.model.ids import FacilityId
 from tocengine.model.message import Message
 from tocengine.model.profile import SourceProfile
-from tocengine.reprocessing.postgres import Cause
+from tocengine.reprocessing.postgres import Cause, result_of
 from tocengine.reprocessing.quarantine import Quarantine, Retried
 from tocengine.routing.postgres import SetAside, store_set_aside
 from tocengine.work_items.postgres import PostgresWorkItems
@@ -127,6 +127,10 @@ async def test_a_replay_after_a_fix_of_the_disposition_map_tells_exactly_the_cor
     assert tally.changed == 1
     corrected = "INPATIENT_DISCHARGE_CORRECTED"
     assert sorted(told) == [(name, "UPDATED", corrected) for name in ("haven", "meadow", "patel")]
+    result = await result_of(town.pool, town.asked)
+    assert result.untracked == 0
+    assert result.transitions == [{"kind": corrected, "status": "UPDATED", "count": 1}]
+    assert {"status": "UPDATED", "count": 3} in result.notices
     assert await disposition(town) == ("03", CareSetting.SNF)
     assert "CODE_UNMAPPED" not in await town.work()
     row = await town.pool.fetchrow("select revision, cause, requested_by, value from renormalized")

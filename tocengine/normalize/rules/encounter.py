@@ -285,8 +285,9 @@ def _destination(reading: Reading, field: Field) -> Destination | UnsetType | No
     text = " ".join(read_.location.split())
     if not text:
         return UNSET
-    npi = text if valid_npi(text) else None
-    ccn = text.upper() if _is_ccn(text) else None
+    number = reading.codes.destinations.get(text.casefold(), text)
+    npi = number if valid_npi(number) else None
+    ccn = number.upper() if _is_ccn(number) else None
     stated = reading.stated(read_.effective, "PV1-37.2")
     found = Destination(text, npi, ccn, stated.text[:10] if isinstance(stated, Timestamp) else None)
     shown: dict[str, Json] = {

@@ -23,8 +23,6 @@ PARTICIPANTS = (
 """PV1 fields and the participation they state (HL7 v2-to-FHIR, PV1)."""
 _KINDS = {code: kind for _, code, kind in PARTICIPANTS}
 _KEPT_PEOPLE = 8_192
-TREATING = (7, 17, 9)
-"""Where the treating practitioner is looked for, after ROL and PRT (domain 2.3)."""
 
 
 def practitioner(reading: Reading, repetition: Repetition, path: str) -> Practitioner | None:
@@ -131,12 +129,14 @@ def _in_role(reading: Reading, role: str) -> Iterable[Practitioner]:
 
 def treating(reading: Reading, visit: Segment) -> tuple[Practitioner | UnsetType | None, str | UnsetType]:
     """The treating practitioner and where it was found: ROL/PRT `AT`, PV1-7, PV1-17, PV1-9, in that order."""
-    for person in _in_role(reading, "AT"):
-        return person, "ROL"
-    for number in TREATING:
-        field = visit[number]
-        for person in people(reading, field, f"PV1-{number}") if field else ():
-            return person, f"PV1-{number}"
+    for place in reading.source.profile.treating_order:
+        if place == "ROL":
+            for person in _in_role(reading, "AT"):
+                return person, place
+            continue
+        field = visit[int(place.removeprefix("PV1-"))]
+        for person in people(reading, field, place) if field else ():
+            return person, place
     return (None, UNSET) if visit[7].null else (UNSET, UNSET)
 
 

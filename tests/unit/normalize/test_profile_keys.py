@@ -1,0 +1,102 @@
+"""Each key of a source profile that says how messages are read, seen to act."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.adt import PID, encounter_facts, event, movement
+from tocengine.config_file import load_config
+from tocengine.errors import ConfigurationError
+from tocengine.model.event import Processing
+from tocengine.model.facts import CareSetting, Destination, Disposition, known
+from tocengine.model.identity import VisitKey
+from tocengine.model.profile import SourceProfile
+from tocengine.normalize.normalizer import without_nulls
+
+
+def test_the_account_may_be_the_visit() -> None:
+    body = movement("A01", pid=PID + "||||||||||HAR77^^^STJ")
+    assert event(body, SourceProfile(account_is_visit=True)).visit == VisitKey("STJ", "HAR77")
+
+
+def test_triggers_that_are_not_enabled_are_stored_and_not_handled() -> None:
+    profile = SourceProfile(enabled_events=("A01", "A03"))
+    assert event(movement("A01"), profile).handled
+    assert not event(movement("A02"), profile).handled
+    assert event(movement("A02")).handled
+
+
+def test_what_took_effect_before_go_live_is_loaded_silently() -> None:
+    before, after = "2026-03-01T15:36:00-05:00", "2026-03-01T15:34:00-05:00"  # EVN-6 is 15:35
+    assert event(movement("A03"), SourceProfile(go_live_at=before)).processing is Processing.INITIAL_LOAD
+    assert event(movement("A03"), SourceProfile(go_live_at=after)).processing is Processing.PRODUCTION
+    test = movement("A03").replace(b"|P|2.5.1", b"|T|2.5.1")
+    assert event(test, SourceProfile(go_live_at=before)).processing is Processing.TEST
+
+
+def test_the_treating_practitioner_is_looked_for_in_the_order_of_the_feed() -> None:
+    body = movement("A03", {17: "1234567893^PATEL^RAVI^^^^MD^^NPI"})
+    assert encounter_facts(body).treating_source == "PV1-7"
+    found = encounter_facts(body, SourceProfile(treating_order=("PV1-17", "PV1-7")))
+    assert found.treating_source == "PV1-17"
+
+
+def test_two_quotes_delete_unless_the_feed_means_nothing_by_them() -> None:
+    body = movement("A08", {36: '""', 14: '""'})
+    assert encounter_facts(body).disposition is None
+    assert known(encounter_facts(body, SourceProfile(null_policy="ignore")).disposition) is None
+    assert event(body).cleared
+    assert not event(body, SourceProfile(null_policy="ignore")).cleared
+
+
+def test_only_whole_fields_that_are_two_quotes_are_emptied() -> None:
+    body = b'MSH|^~\\&|A\rPV1|""|a""|""^b|""\rPV2|""'
+    assert without_nulls(body) == b'MSH|^~\\&|A\rPV1||a""|""^b|\rPV2|'
+
+
+def test_a_local_code_may_mean_admitted_here() -> None:
+    found = encounter_facts(movement("A03", {36: "ADMIT"}), SourceProfile(ed_close_disposition_codes=("ADMIT",)))
+    assert found.disposition == Disposition("ADMIT", "09", CareSetting.ADMITTED_SAME, False)
+
+
+@pytest.mark.parametrize(("number", "npi", "ccn"), [("1999000015", "1999000015", None), ("335123", None, "335123")])
+def test_a_destination_by_the_name_the_sender_uses(number: str, npi: str | None, ccn: str | None) -> None:
+    profile = SourceProfile(destination_aliases={"Sunny  Rehab": number})
+    found = encounter_facts(movement("A03", {37: "SUNNY REHAB"}), profile)
+    assert found.destination == Destination("SUNNY REHAB", npi, ccn, None)
+    assert encounter_facts(movement("A03", {37: "OTHER"}), profile).destination == Destination(
+        "OTHER", None, None, None
+    )
+
+
+FILE = """
+[[facilities]]
+id = "stj"
+name = "STJ Hospital"
+[[feeds]]
+name = "stj-adt"
+facility = "stj"
+listen = "127.0.0.1:2575"
+profile = "stj"
+[profiles.stj]
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('enabled_events = ["ADMIT"]', "no trigger event"),
+        ('go_live_at = "2026-03-01"', "no time with an offset"),
+        ('go_live_at = "soon"', "no time with an offset"),
+        ('treating_order = ["PV1-07"]', "did you mean 'PV1-7'"),
+        ('null_policy = "drop"', "delete or ignore"),
+        ('destination_aliases = {X = "1999000016"}', "neither an NPI"),
+        ('account_is_visit = true\nvisit_key = "PV1-50"', "account_is_visit contradicts"),
+    ],
+)
+def test_nonsense_is_refused_at_its_line(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "tocengine.toml"
+    path.write_text(FILE + line)
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        load_config(path, {})
+    assert refused.value.line == 11

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import engine, stages
+from tests.benchmarks import engine, fhir_bundles, stages
 from tests.benchmarks.timing import Row
 
 console = Console(highlight=False)
@@ -34,6 +34,7 @@ def main(
     if not only_engine:
         for name, octets in stages.SIZES.items():
             _show_stages(f"CPU per {name} A03, microseconds", stages.measure(octets))
+        _show_stages("A FHIR discharge of nine resources (4 KB), microseconds", fhir_bundles.measure_bundles())
         _show_stages("Parse and read 25 fields of a 2 KB A03, microseconds", stages.measure_parsers())
     if not only_stages:
         figures, processes = asyncio.run(

@@ -7,6 +7,8 @@ from importlib.resources import files
 
 import msgspec
 
+from tocengine.formats.fhir.resources import Json, Resource
+
 
 class Element(msgspec.Struct, frozen=True):
     """One JSON property: ``deceased[x]`` is there once per type, under `choice` ``deceased``."""
@@ -32,7 +34,7 @@ class Elements(msgspec.Struct, frozen=True):
 
 _RESOURCES = frozenset(
     """Patient Encounter Practitioner Organization Location Condition AllergyIntolerance Coverage RelatedPerson
-    Procedure Observation MessageHeader Provenance Bundle""".split()
+    Procedure Observation DocumentReference MessageHeader Provenance Bundle""".split()
 )
 RESOURCES = _RESOURCES - {"Bundle"}
 PRIMITIVES = frozenset(
@@ -60,3 +62,26 @@ def _read(name: str, spec: str) -> list[Element]:
     kind, _, binding = spec.partition("@")
     many = many or binding.endswith("[]")
     return [Element(name, kind, many, required, binding.removesuffix("[]"))]
+
+
+def pruned(value: Json, kind: str) -> Json:
+    """A resource or element of type `kind` with the elements declared here alone.
+
+    What FHIR senders say beyond them (extensions, notes, flags of a coding) is valid, and nothing that a notice of the
+    engine's own repeats.
+    """
+    rows = elements().types.get(kind)
+    if rows is None or not isinstance(value, dict):
+        return value
+    kept: Resource = {name: value[name] for name in ("resourceType", "id", "meta") if name in value}
+    for name, row in rows.items():
+        companion, content = value.get("_" + name), value.get(name)
+        if isinstance(content, list):
+            content = [inner for item in content if (inner := pruned(item, row.type)) not in ({}, None)]
+        elif content is not None:
+            content = pruned(content, row.type)
+        if content not in ({}, [], None):
+            kept[name] = content
+        elif companion is not None:
+            kept["_" + name] = companion
+    return kept

@@ -8,14 +8,13 @@ from tocengine import __version__
 from tocengine.adapters.fhir.request import FHIR_JSON
 from tocengine.adapters.fhir.smart import ALGORITHMS
 from tocengine.config import HttpSettings
-from tocengine.formats.fhir.resources import TERMINOLOGY, Json, Resource, coding, concept
+from tocengine.formats.fhir.resources import TERMINOLOGY, Resource, coding, concept
 
 _GUIDES = (
     "http://hl7.org/fhir/us/davinci-alerts/ImplementationGuide/hl7.fhir.us.davinci-alerts|1.1.0",
     "http://hl7.org/fhir/us/pacio-toc/ImplementationGuide/hl7.fhir.us.pacio-toc|1.0.0",
     "http://hl7.org/fhir/uv/subscriptions-backport/ImplementationGuide/hl7.fhir.uv.subscriptions-backport|1.2.0-ballot",
 )
-_OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 
 
 def token_endpoint(base_url: str) -> str:
@@ -25,11 +24,9 @@ def token_endpoint(base_url: str) -> str:
 
 def capability_statement(settings: HttpSettings, base_url: str, now: datetime) -> bytes:
     """FHIR R4, of this instance. `base_url` is the FHIR base, without a slash at its end."""
-    uris: Json = [{"url": "token", "valueUri": token_endpoint(base_url)}]
     security: Resource = {
-        "extension": [{"url": _OAUTH_URIS, "extension": uris}],
         "service": [concept(coding(TERMINOLOGY + "restful-security-service", "SMART-on-FHIR"))],
-        "description": "SMART Backend Services, an API key as a bearer token, or a client certificate known here.",
+        "description": "SMART Backend Services (.well-known), an API key as a bearer token, or a client certificate.",
     }
     bundle: Resource = {
         "type": "Bundle",

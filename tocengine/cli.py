@@ -5,6 +5,7 @@ import typer
 from tocengine import __version__
 from tocengine.commands import deliveries, inspect, messages, output, setup
 from tocengine.commands.audit import audit
+from tocengine.commands.check import check
 from tocengine.commands.clients import clients
 from tocengine.commands.codes import codes
 from tocengine.commands.demo import demo
@@ -25,6 +26,7 @@ app.command()(demo)
 app.command()(setup.init)
 app.add_typer(setup.config_commands, name="config")
 app.command()(setup.apply)
+app.command()(check)
 app.command()(messages.explain)
 app.command()(messages.send)
 app.command()(inspect.trace)

@@ -25,7 +25,7 @@ def explain(
     as_json: bool = JsonOption,
 ) -> None:
     """What the engine makes of a message, segment to field, without sending anything. Shows patient data."""
-    source = _source(load(config), feed)
+    source = source_of(load(config), feed)
     found = explain_message(_bodies(file)[0], source, utc_now())
     if as_json:
         output.document(
@@ -45,7 +45,8 @@ def explain(
         raise typer.Exit(1)
 
 
-def _source(config: Config, feed: str) -> Source:
+def source_of(config: Config, feed: str) -> Source:
+    """What is known of the named feed, or of the only one over MLLP. Ends the command where that is not one."""
     known = sources(config)
     wanted = [each.name for each in config.feeds if (each.name == feed if feed else each.protocol == "mllp")]
     if len(wanted) != 1:

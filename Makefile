@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check crash bench bench-growth corpus pairs soak clean
+.PHONY: install demo test check crash bench bench-growth corpus pairs soak fuzz clean
 
 install: $(STAMP)  ## the environment, with .venv/bin/tocengine
 
@@ -46,6 +46,10 @@ soak: install  ## load for MINUTES while parts are killed at random and receiver
 
 pairs: install  ## what other converters make of the same messages, where the corpus is there
 	$(BIN)/python -m tests.conformance.pairs_report
+
+fuzz: install  ## coverage-guided fuzzing of what reads a sender's bytes: SECONDS=60
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzz -max_total_time=$(or $(SECONDS),60)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

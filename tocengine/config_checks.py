@@ -19,6 +19,7 @@ from tocengine.model.profile import SenderMatch, SourceProfile
 Place: TypeAlias = tuple[str | int, ...]
 Refuse: TypeAlias = Callable[[Place, str, str], NoReturn]
 
+_FINGERPRINT = re.compile(r"(?:[0-9A-Fa-f]{2}:?){32}")
 _FIELD = re.compile(r"[A-Z][A-Z0-9]{2}-\d{1,2}(\.\d{1,2})?")
 
 
@@ -213,6 +214,10 @@ def _check_tls(place: Place, tls: TlsSettings | None) -> Iterator[Finding]:
 def _check_admission(config: Config, feed: FeedSettings, place: Place) -> Iterator[Finding]:
     yield from _check_networks((*place, "allowed_networks"), feed.allowed_networks)
     profile = config.profiles.get(feed.profile)
+    for pin in profile.match.certificates if profile is not None else ():
+        if _FINGERPRINT.fullmatch(pin):
+            text = f"profile {feed.profile!r}: a certificate's name looks like its fingerprint"
+            yield Finding(("profiles", feed.profile, "match", "certificates"), text, f'"sha256:{pin[:8]}..."')
     if profile is not None and profile.match.certificates and (feed.tls is None or feed.tls.client_ca is None):
         text = f"profile {feed.profile!r} is for certain client certificates, and feed {feed.name!r} demands none"
         yield Finding(("profiles", feed.profile, "match", "certificates"), text, f"feeds[{place[1]}].tls.client_ca")

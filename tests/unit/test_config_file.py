@@ -137,6 +137,7 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
         ("[engine]", "[postgres]\ndsn = 'host=h'\n[engine]", "dsn", "no postgresql:// URL"),
         ("shadow = true", "shadow = true\nallowed_networks = ['10.0.0.1/8']", "10.0.0.1/8", "host bits"),
         ('msh4 = "STJ"', 'msh4 = "STJ", certificates = ["a"]', "match", "demands none"),
+        ('msh4 = "STJ"', f'msh4 = "STJ", certificates = ["{"A0:" * 31}A0"]', "match", "looks like its fingerprint"),
         ("[profiles.stj]", "[profiles.stj]\nunsupported_types = 'drop'", "unsupported_types", "reject or ignore"),
         ("shadow = true", "tls = {certfile = 'c.pem', keyfile = 'k.pem'}", "c.pem", "there is no file"),
     ],

@@ -92,7 +92,7 @@ _TYPE_FIRST = b'{"resourceType":"'
 _COMPACT_REFERENCE = b'"reference":"'
 _REFERENCE = re.compile(rb'"reference"\s*:\s*("(?:[^"\\]|\\.)*")')
 """A reference member in JSON text. Inside a string its quotes would be escaped, so it is found nowhere else; the
-expression takes ten times as long as looking for the compact form, which is nearly always the only one."""
+expression takes longer than looking for the compact form, which is nearly always the only one."""
 
 
 def _split(bundle: bytes) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ import aiohttp
 
 from tests.corpus.files import CorpusFile
 from tocengine.formats.hl7v2.ack import Verdict, code_for, read_ack, read_sent
+from tocengine.formats.hl7v2.files import is_batch
 from tocengine.formats.mllp import Broken, Frame, FrameReader
 from tocengine.simulation.configuration import Ports
 from tocengine.simulation.engine import EngineProcess
@@ -124,7 +125,12 @@ async def _exchange(stream: bytes, port: int) -> list[str]:
         writer.write_eof()
         answered = await reader.read(-1)
     writer.close()
-    return [read_ack(body).code for body in _bodies(answered)]
+    return [_code(body) for body in _bodies(answered)]
+
+
+def _code(answer: bytes) -> str:
+    """The acknowledgment code; of a batch that of its first acknowledgment, since a batch is taken or refused whole."""
+    return read_ack(answer[answer.index(b"MSH") :] if is_batch(answer) else answer).code
 
 
 def _bodies(stream: bytes) -> list[bytes]:

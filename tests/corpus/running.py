@@ -10,7 +10,7 @@ import aiohttp
 
 from tests.corpus.files import CorpusFile
 from tocengine.formats.hl7v2.ack import Verdict, code_for, read_ack, read_sent
-from tocengine.formats.hl7v2.files import is_batch
+from tocengine.formats.hl7v2.batch import is_batch
 from tocengine.formats.mllp import Broken, Frame, FrameReader
 from tocengine.simulation.configuration import Ports
 from tocengine.simulation.engine import EngineProcess
@@ -130,7 +130,10 @@ async def _exchange(stream: bytes, port: int) -> list[str]:
 
 def _code(answer: bytes) -> str:
     """The acknowledgment code; of a batch that of its first acknowledgment, since a batch is taken or refused whole."""
-    return read_ack(answer[answer.index(b"MSH") :] if is_batch(answer) else answer).code
+    if not is_batch(answer):
+        return read_ack(answer).code
+    start = answer.find(b"MSH")
+    return read_ack(answer[start:]).code if start >= 0 else "batch refused"
 
 
 def _bodies(stream: bytes) -> list[bytes]:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.corpus.files import hl7v2_files, messages_in
+from tests.corpus.files import hl7v2_files
 from tocengine.errors import SyntaxRefusedError
 from tocengine.formats import hl7v2
 from tocengine.formats.hl7v2 import ack
 from tocengine.formats.hl7v2.datatypes import CX, PL, XCN, XPN
+from tocengine.formats.hl7v2.files import messages_in
 from tocengine.formats.mllp import Broken, FrameReader
 
 FILES = [file.path for file in hl7v2_files()]

@@ -1,16 +1,13 @@
 """Owns how a file of the public message corpus goes on the wire: as MLLP frames, or as one HTTP body."""
 
 import os
-import re
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from tests.fixtures.adt import SHARED
+from tocengine.formats.hl7v2.files import messages_in
 
 CORPUS = Path(os.environ.get("TOCENGINE_CORPUS", SHARED / "corpus"))
-_MESSAGE = re.compile(rb"(?:(?<=[\r\n\x0b])|\A)(?:\xef\xbb\xbf)?MSH[^\w\s]")
-_BATCH = re.compile(rb"\s*(?:\xef\xbb\xbf)?[FB]HS[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,8 @@ class CorpusFile:
         whole = self.path.read_bytes()
         if b"\x0b" in whole:
             return whole, -1
-        bodies = [whole] if _BATCH.match(whole) else messages_in(whole) or [whole]
+        bodies = messages_in(whole) or [whole]
         return b"".join(b"\x0b" + body + b"\x1c\r" for body in bodies), len(bodies)
-
-
-def messages_in(content: bytes) -> list[bytes]:
-    """The messages of a file that may hold several, from one header to the next; none where it has no header."""
-    starts = [match.start() for match in _MESSAGE.finditer(content)]
-    return [content[start:end] for start, end in pairwise([*starts, len(content)])]
 
 
 def hl7v2_files() -> list[CorpusFile]:

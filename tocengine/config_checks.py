@@ -290,6 +290,16 @@ def _check_reading(profile: SourceProfile, place: Place) -> Iterator[Finding]:
         if not (valid_npi(number) or re.fullmatch(r"\d\d[0-9A-Z]\d{3}", number)):
             found = f"{where}: the destination {text!r} is {number!r}, neither an NPI (check digit) nor a CCN"
             yield Finding((*place, "destination_aliases", text), found, "ten digits, or six characters")
+    yield from _check_z_paths(profile, place)
+
+
+def _check_z_paths(profile: SourceProfile, place: Place) -> Iterator[Finding]:
+    """Which field of a Z segment stands in for which standard one."""
+    for standard, own in profile.z_paths.items():
+        named = re.fullmatch(r"(PID|PD1|PV1|PV2)-[1-9]\d{0,2}", standard, re.ASCII)
+        if not (named and re.fullmatch(r"Z[A-Z0-9]{2}-[1-9]\d{0,2}", own, re.ASCII)):
+            found = f"profile {place[1]!r}: z_paths reads {standard!r} from {own!r}"
+            yield Finding((*place, "z_paths", standard), found, 'such as "PV1-36" = "ZPV-2"')
 
 
 def _check_event_log(config: Config) -> Iterator[Finding]:

@@ -75,6 +75,7 @@ class SourceProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     null_policy: str = "delete"  # or "ignore": "" says nothing
     ed_close_disposition_codes: tuple[str, ...] = ()  # local PV1-36 codes that mean "admitted here" (NUBC 09)
     destination_aliases: dict[str, str] = msgspec.field(default_factory=dict)  # PV1-37 text -> NPI or CCN
+    z_paths: dict[str, str] = msgspec.field(default_factory=dict)  # an empty standard field -> the Z field to read
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

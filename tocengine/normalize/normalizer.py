@@ -41,6 +41,7 @@ from tocengine.normalize.rules import (
     privacy,
     procedures,
 )
+from tocengine.normalize.z_paths import filled
 
 ALLERGIES: Sequence[tuple[str, Callable[[Reading], None]]] = (
     ("AL1", allergies.read),
@@ -80,6 +81,8 @@ class HL7v2Normalizer:
         """
         body = message.body if self.source.profile.null_policy == "delete" else without_nulls(message.body)
         hl7 = parse(body, self.source.profile.charset_default)
+        if self.source.profile.z_paths:
+            hl7 = filled(hl7, self.source.profile.z_paths)
         groups = _patient_groups(hl7)
         if groups is None:
             return (self._one(message, hl7, None, 0),)

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.adt import PID, encounter_facts, event, movement
+from tests.fixtures.adt import EVN, PID, adt, encounter_facts, event, movement, normalized, pv1, received, source
 from tocengine.config_file import load_config
 from tocengine.errors import ConfigurationError
 from tocengine.model.event import Processing
 from tocengine.model.facts import CareSetting, Destination, Disposition, known
-from tocengine.model.identity import VisitKey
+from tocengine.model.identity import PatientKey, VisitKey
 from tocengine.model.profile import SourceProfile
-from tocengine.normalize.normalizer import without_nulls
+from tocengine.normalize.normalizer import HL7v2Normalizer, without_nulls
 
 
 def test_the_account_may_be_the_visit() -> None:
@@ -69,6 +69,39 @@ def test_a_destination_by_the_name_the_sender_uses(number: str, npi: str | None,
     )
 
 
+def test_an_empty_field_is_read_from_the_segment_of_the_senders_own() -> None:
+    profile = SourceProfile(z_paths={"PV1-36": "ZPV-2"})
+    body = movement("A03", None, "ZPV|1|03")
+    found = known(encounter_facts(body, profile).disposition)
+    assert found is not None
+    assert found.code == "03"
+    assert known(encounter_facts(body).disposition) is None
+    sent = known(encounter_facts(movement("A03", {36: "01"}, "ZPV|1|03"), profile).disposition)
+    assert sent is not None
+    assert sent.code == "01"
+    assert known(encounter_facts(movement("A03", None, "ZPV|1"), profile).disposition) is None
+
+
+def test_a_segment_of_the_senders_own_speaks_of_its_patient_only() -> None:
+    body = adt("A17", EVN, PID, pv1(), "PID|2||888^^^STJ^MR", pv1({19: "V901"}), "ZPV|1|03")
+    first, second = HL7v2Normalizer(source(SourceProfile(z_paths={"PV1-36": "ZPV-2"}))).normalize(received(body))
+    assert b"dischargeDisposition" not in bytes(first.fhir)
+    assert b"dischargeDisposition" in bytes(second.fhir)
+
+
+def test_bytes_of_a_message_that_names_no_charset_are_read_as_the_feed_says() -> None:
+    body = movement("A01").replace(b"VOSS^HELENA", b"VOSS^MA\xa3GORZATA")
+    name = "MA\u0141GORZATA".encode()
+    assert name in bytes(normalized(body, SourceProfile(charset_default="8859/2")).fhir)
+    assert name not in bytes(normalized(body).fhir)
+
+
+def test_numbers_without_an_authority_are_of_the_one_the_profile_names() -> None:
+    body = movement("A01", pid="PID|1||00777^^^^MR||VOSS^HELENA")
+    assert event(body).patient == PatientKey("STJ", "00777")
+    assert event(body, SourceProfile(mrn_authority="NORTH")).patient == PatientKey("NORTH", "00777")
+
+
 FILE = """
 [[facilities]]
 id = "stj"
@@ -91,6 +124,8 @@ profile = "stj"
         ('treating_order = ["PV1-07"]', "did you mean 'PV1-7'"),
         ('null_policy = "drop"', "delete or ignore"),
         ('destination_aliases = {X = "1999000016"}', "neither an NPI"),
+        ('z_paths = {"PV1-36" = "ZPV-0"}', "z_paths reads 'PV1-36' from 'ZPV-0'"),
+        ('z_paths = {"MSH-4" = "ZPV-1"}', "z_paths reads 'MSH-4'"),
         ('account_is_visit = true\nvisit_key = "PV1-50"', "account_is_visit contradicts"),
     ],
 )

@@ -166,6 +166,30 @@ async def test_what_is_no_message_is_kept_and_refused(drop: Drop, content: bytes
     assert drop.door.refused == [reason]
 
 
+async def test_a_file_that_cannot_be_moved_does_not_hold_up_the_others(drop: Drop) -> None:
+    (drop.folder / "failed").chmod(0o500)
+    (drop.folder / "failed").rename(drop.folder / "elsewhere")  # root writes into any folder: take it away
+    drop.put("a.hl7", message("1", kind="ORU^R01"))
+    drop.put("b.hl7", message("2"))
+    await until(lambda: drop.names("processed") == ["b.hl7"])
+    assert drop.names() == ["a.hl7"]
+    assert drop.counted("unreadable") == 1
+    assert drop.door.refused == ["message_type"]  # it rests: it is not taken again at every look
+
+
+async def test_the_longest_name_has_room_for_its_answer(drop: Drop) -> None:
+    name = "n" * 250 + ".hl7"
+    drop.put(name, message("1", kind="ORU^R01"))
+    await until(lambda: len(drop.names("failed")) == 2)
+    assert drop.names() == []
+
+
+async def test_the_time_a_sender_gave_a_file_does_not_matter(drop: Drop) -> None:
+    drop.put("a.hl7", message("1"))
+    os.utime(drop.folder / "a.hl7", (4e9, 4e9))
+    await until(lambda: drop.names("processed") == ["a.hl7"])
+
+
 async def test_an_empty_file_fails(drop: Drop) -> None:
     drop.put("empty.hl7", b"")
     await until(lambda: drop.names("failed") == ["empty.hl7"])
@@ -250,7 +274,7 @@ def test_a_file_that_changed_lately_is_not_finished(tmp_path: Path) -> None:
     folder = DropFolder(tmp_path, FileDropSettings(settle_s=5))
     path = tmp_path / "a.hl7"
     path.write_bytes(message("1"))
-    written = path.stat().st_mtime
+    written = path.stat().st_ctime
     assert folder.ready(written + 4.9) == []
     assert folder.ready(written + 5) == [path]
 

@@ -98,7 +98,7 @@ def _change(endpoint_id: str, config: Path, change: Callable[..., Awaitable[obje
 @dead_letters.command("list")
 def list_dead_letters(
     recipient: str = typer.Option("", help="Only this recipient, such as facility:sunnyside."),
-    limit: int = typer.Option(100, help="At most this many."),
+    limit: int = typer.Option(100, min=1, help="At most this many."),
     config: Path = ConfigOption,
     as_json: bool = JsonOption,
 ) -> None:

@@ -69,7 +69,9 @@ def _id_of(found: Trace) -> object:
 
 @work_items.command("list")
 def list_work_items(
-    limit: int = typer.Option(100, help="At most this many."), config: Path = ConfigOption, as_json: bool = JsonOption
+    limit: int = typer.Option(100, min=1, help="At most this many."),
+    config: Path = ConfigOption,
+    as_json: bool = JsonOption,
 ) -> None:
     """The open work items, oldest first."""
 

@@ -38,7 +38,7 @@ def table(title: str, columns: Iterable[str], lines: Iterable[Sequence[str]]) ->
     for column in columns:
         made.add_column(column.replace("_", " "), overflow="fold")
     for line in lines:
-        made.add_row(*map(Text, line))  # as it is: what a sender wrote is no markup
+        made.add_row(*(Text(harmless(cell)) for cell in line))  # as it is: what a sender wrote is no markup
     return made
 
 
@@ -51,6 +51,11 @@ def shown(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return str(value)
+
+
+def harmless(text: str) -> str:
+    """`text` without what a terminal would obey: control characters become U+FFFD, line ends and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def fail(text: str, exit_status: int) -> NoReturn:

@@ -29,7 +29,7 @@ def list_quarantine(
     feed: str = FeedOption,
     reason: str = ReasonOption,
     everything: bool = typer.Option(False, "--all", help="Also what was retried or discarded."),
-    limit: int = typer.Option(100, help="At most this many."),
+    limit: int = typer.Option(100, min=1, help="At most this many."),
     config: Path = ConfigOption,
     as_json: bool = JsonOption,
 ) -> None:
@@ -68,8 +68,9 @@ def show(message_id: UUID, config: Path = ConfigOption, as_json: bool = JsonOpti
     output.stdout.print(output.table("", ("", ""), ([name, output.shown(value)] for name, value in found.items())))
     output.rows(lineage, as_json=False, title="Became", empty="It became no event.")
     for finding in findings:
-        output.stdout.print(f"diagnosis: {finding}", markup=False)
-    output.stdout.print(body.decode("utf-8", "replace").replace("\r", "\n"), markup=False)
+        output.stdout.print(output.harmless(f"diagnosis: {finding}"), markup=False)
+    text = body.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    output.stdout.print(output.harmless(text), markup=False)
 
 
 @quarantine.command("retry")

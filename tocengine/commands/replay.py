@@ -1,6 +1,6 @@
 """Owns the command that has a stretch of the log normalized again."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import typer
@@ -18,6 +18,7 @@ from tocengine.reprocessing.replay import replay as replay_stretch
 from tocengine.reprocessing.workshop import Workshop
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def replay(
@@ -79,7 +80,9 @@ def _moment(text: str, now: datetime) -> datetime:
     try:
         if text[-1:] in UNITS and text[:-1].isdigit():
             return now - timedelta(**{UNITS[text[-1]]: int(text[:-1])})
-        found = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text).astimezone(UTC)
+        if not EARLIEST <= found <= LATEST:
+            raise ValueError(text)
     except (ValueError, OverflowError):
         output.fail(f"{text!r} is no time; such as 2026-03-01T00:00-05:00, 90m, 24h, 7d", 2)
-    return found if found.tzinfo else found.astimezone()
+    return found

@@ -96,6 +96,11 @@ class FrameReader:
         """All but the final CR of a frame is here; `settle` completes it."""
         return self._inside and self._buffer.endswith(b"\x1c")
 
+    @property
+    def doubts_end(self) -> bool:
+        """The 0x1C that would end the frame stands in mid-segment: it may be data, and what follows be late."""
+        return self.awaits_return and not self._buffer.endswith((b"\r\x1c", b"\n\x1c"))
+
     def receive(self, data: bytes) -> list[Item]:
         """The items completed by `data`."""
         if self.closed:

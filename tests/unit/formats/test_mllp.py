@@ -58,6 +58,7 @@ def test_a_missing_return_is_settled_by_silence() -> None:
     assert reader.settle() == []
     assert reader.receive(b"\x1c") == []
     assert reader.awaits_return
+    assert reader.doubts_end is not M.endswith(b"\r")
     assert reader.settle() == [Frame(M)]
     assert reader.receive(b"\r") == []  # the late CR
     assert not reader.in_frame

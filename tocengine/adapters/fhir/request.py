@@ -41,7 +41,7 @@ def control_id(body: bytes) -> str:
     """Bundle.identifier.value, else Bundle.id, else "": what the sender calls this message."""
     try:
         head = msgspec.json.decode(body, type=_BundleHead)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
     return head.identifier.value or head.id
 

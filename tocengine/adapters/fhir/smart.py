@@ -20,6 +20,7 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MAX_ASSERTION_S = 300
 """How far ahead an assertion may expire (SMART Backend Services: five minutes)."""
 CLOCK_SKEW_S = 30
+_LAST_TIME = 1e11  # seconds; the year 5138
 TOKEN_S = 300
 _TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068
 _CREATING = frozenset({"write", "*"})
@@ -74,17 +75,25 @@ def read_assertion(assertion: str, known: KnownClient, audience: str, now: datet
     except (jwt.PyJWTError, ValueError, TypeError):
         raise RejectedError("invalid_client", "The client assertion is not valid.") from None
     expires, jti = claims["exp"], claims["jti"]
-    if isinstance(expires, bool) or not isinstance(expires, int | float) or not isinstance(jti, str) or not jti:
-        raise RejectedError("invalid_client", "exp or jti of the client assertion is not what it must be.")
+    if not _is_time(expires) or not _is_time(claims.get("nbf", 0)) or not _is_name(jti):
+        raise RejectedError("invalid_client", "exp, nbf or jti of the client assertion is not what it must be.")
     ahead = expires - now.timestamp()
     if ahead < -CLOCK_SKEW_S:
         raise RejectedError("invalid_client", "The client assertion has expired.")
     if not ahead <= MAX_ASSERTION_S + CLOCK_SKEW_S:
         raise RejectedError("invalid_client", "The client assertion expires more than five minutes ahead.")
-    early = claims.get("nbf", 0)
-    if isinstance(early, int | float) and early > now.timestamp() + CLOCK_SKEW_S:
+    if claims.get("nbf", 0) > now.timestamp() + CLOCK_SKEW_S:
         raise RejectedError("invalid_client", "The client assertion is not valid yet.")
     return Assertion(jti, datetime.fromtimestamp(expires + CLOCK_SKEW_S, now.tzinfo))
+
+
+def _is_time(claim: object) -> bool:
+    """Whether it is a NumericDate (RFC 7519 section 2) that a clock can be compared with."""
+    return isinstance(claim, int | float) and not isinstance(claim, bool) and abs(claim) < _LAST_TIME
+
+
+def _is_name(claim: object) -> bool:
+    return isinstance(claim, str) and bool(claim) and claim.isprintable()
 
 
 def _signing_key(assertion: str, known: KnownClient) -> tuple[Any, str]:

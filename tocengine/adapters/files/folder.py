@@ -24,6 +24,8 @@ ACKNOWLEDGED: Final = "acks"
 UNFINISHED: Final = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".ack")
 """Endings of names under which a sender is still writing, or we answer."""
 
+_LONGEST, _LONGEST_STEM = 240, 200  # bytes of a name; file systems end at 255, and a number and ".tmp" may follow
+
 
 class Claimed(msgspec.Struct):
     """A file in our hands. `body` holds at most one byte more than the limit; `too_large` where there was more."""
@@ -56,7 +58,8 @@ class DropFolder:
     def ready(self, now: float) -> list[Path]:
         """The files to take, by name; `now` is in seconds since the epoch.
 
-        Left alone are names that say "not finished", and whatever changed within the last `settle_s`.
+        Left alone are names that say "not finished", and whatever changed within the last `settle_s`. What counts is
+        when the file system saw it change: a sender may set the time of the last write to anything.
         """
         found = []
         with os.scandir(self._directory) as entries:
@@ -67,7 +70,7 @@ class DropFolder:
                     known = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:  # another process was faster
                     continue
-                if stat.S_ISREG(known.st_mode) and now - known.st_mtime >= self._settings.settle_s:
+                if stat.S_ISREG(known.st_mode) and abs(now - known.st_ctime) >= self._settings.settle_s:
                     found.append(self._directory / entry.name)
         return sorted(found)
 
@@ -134,8 +137,11 @@ def _write(path: Path, content: bytes) -> None:
 
 def _free(path: Path) -> Path:
     """`path`, or a name beside it that is not taken: senders use names again."""
-    found, number = path, 0
+    stem = (
+        path.stem.encode()[:_LONGEST_STEM].decode(errors="ignore") if len(path.name.encode()) > _LONGEST else path.stem
+    )
+    found, number = path.with_name(f"{stem}{path.suffix}"), 0
     while found.exists():
         number += 1
-        found = path.with_name(f"{path.stem}.{number}{path.suffix}")
+        found = path.with_name(f"{stem}.{number}{path.suffix}")
     return found

@@ -12,13 +12,14 @@ from tocengine.adapters.hl7v2_feed import Answer, HL7Feed
 from tocengine.config import FeedSettings
 from tocengine.errors import UnavailableError
 from tocengine.formats.hl7v2.batch import is_batch
-from tocengine.formats.hl7v2.files import messages_in
+from tocengine.formats.hl7v2.files import pieces_in
 from tocengine.formats.mllp import KEPT_OF_OVERSIZE, Broken, BrokenFrame
 from tocengine.telemetry import Metrics, origin_of
 
 _log = structlog.get_logger()
 DRAIN_S: Final = 8.0
 SWEEP_S: Final = 3600.0
+REST_S: Final = 60.0
 PEER: Final = "file"
 
 
@@ -32,6 +33,7 @@ class FileDrop:
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._swept_at = float("-inf")
+        self._rests_until: dict[Path, float] = {}  # by the clock of the loop
 
     async def start(self) -> None:
         """Begins to watch. Raises ConfigurationError where the directory cannot be used."""
@@ -68,28 +70,37 @@ class FileDrop:
             self._metrics.files_waiting.labels(self._settings.name).set(len(waiting) - done)
             if self._stop.is_set():
                 return
-            await self._take(path)
+            if self._rests_until.get(path, 0.0) <= time.monotonic():
+                await self._take_alone(path)
         self._metrics.files_waiting.labels(self._settings.name).set(0)
         if time.monotonic() - self._swept_at > SWEEP_S:
             self._swept_at = time.monotonic()
             await asyncio.to_thread(self._folder.sweep, time.time())
 
-    async def _take(self, path: Path) -> None:
+    async def _take_alone(self, path: Path) -> None:
+        """Takes a file; one that cannot be read or moved rests for a while, and the others go on."""
         try:
-            claimed = await asyncio.to_thread(self._folder.claim, path)
-        except OSError as error:  # this one file: the others go on
-            _log.error("file_unreadable", feed=self._settings.name, **origin_of(error))
+            await self._take(path)
+        except UnavailableError:
+            raise
+        except Exception as error:
+            _log.error("file_not_taken", feed=self._settings.name, **origin_of(error))
             self._count("unreadable")
-            return
+            self._rests_until[path] = time.monotonic() + REST_S
+        else:
+            self._rests_until.pop(path, None)
+
+    async def _take(self, path: Path) -> None:
+        claimed = await asyncio.to_thread(self._folder.claim, path)
         if claimed is None:
             return
-        bodies = self._bodies(claimed)
+        pieces = self._pieces(claimed)
         try:
-            answers = await self._answers(bodies, too_large=claimed.too_large)
+            answers = await self._answers(pieces)
         except BaseException:
             self._folder.release(claimed)
             raise
-        if len(answers) < len(bodies):  # told to stop in the middle
+        if len(answers) < len(pieces):  # told to stop in the middle
             self._folder.release(claimed)
             return
         failed = not answers or any(answer.refused for answer in answers)
@@ -98,28 +109,26 @@ class FileDrop:
         self._count("failed" if failed else "processed")
         _log.info("file_taken", feed=self._settings.name, count=len(answers), outcome="failed" if failed else "taken")
 
-    def _bodies(self, claimed: Claimed) -> list[bytes]:
-        """What is taken one by one; a file without any header is one thing that is refused."""
-        if claimed.too_large:
-            return [claimed.body]
-        return messages_in(claimed.body) or ([claimed.body] if claimed.body else [])
+    def _pieces(self, claimed: Claimed) -> list[bytes | BrokenFrame]:
+        """What is taken one by one."""
+        return [_oversize(claimed.body)] if claimed.too_large else pieces_in(claimed.body)
 
-    async def _answers(self, bodies: list[bytes], *, too_large: bool) -> list[Answer]:
-        """The answer to each message, in order, up to a call to stop. Raises UnavailableError."""
-        if too_large:
-            return [await self._feed.take_broken(_oversize(bodies[0]), PEER)]
+    async def _answers(self, pieces: list[bytes | BrokenFrame]) -> list[Answer]:
+        """The answer to each piece, in order, up to a call to stop. Raises UnavailableError."""
         answers: list[Answer] = []
         at_once = self._settings.max_in_flight
-        for start in range(0, len(bodies), at_once):
+        for start in range(0, len(pieces), at_once):
             if self._stop.is_set():
                 break
-            answers += await asyncio.gather(*(self._answer(body) for body in bodies[start : start + at_once]))
+            answers += await asyncio.gather(*(self._answer(piece) for piece in pieces[start : start + at_once]))
         return answers
 
-    async def _answer(self, body: bytes) -> Answer:
-        if len(body) > self._settings.max_frame_bytes and not is_batch(body):
-            return await self._feed.take_broken(_oversize(body), PEER)
-        return await self._feed.take(body, PEER)
+    async def _answer(self, piece: bytes | BrokenFrame) -> Answer:
+        if isinstance(piece, BrokenFrame):
+            return await self._feed.take_broken(piece, PEER)
+        if len(piece) > self._settings.max_frame_bytes and not is_batch(piece):
+            return await self._feed.take_broken(_oversize(piece), PEER)
+        return await self._feed.take(piece, PEER)
 
     def _count(self, outcome: str) -> None:
         self._metrics.files.labels(self._settings.name, outcome).inc()

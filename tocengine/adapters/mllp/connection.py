@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tocengine.adapters.mllp.server import MllpServer
 
 _log = structlog.get_logger()
+DOUBTED: Final = 5  # times as long is waited where the end stands in mid-segment: a lost packet is back by then
 
 
 class Connection(asyncio.Protocol):
@@ -115,7 +116,7 @@ class Connection(asyncio.Protocol):
         if not self._writable:
             if now - self._stuck_since > settings.frame_timeout_s:
                 self._give_up(Closed.ANSWERS_NOT_READ)
-        elif session.awaits_return and self._reading and now - self._last_data > self._server.settle_s:
+        elif session.awaits_return and self._reading and now - self._last_data > self._settles_after():
             session.settle()
             self._proceed()
         elif session.in_frame and self._reading and now - self._frame_since > settings.frame_timeout_s:
@@ -123,6 +124,10 @@ class Connection(asyncio.Protocol):
             self._proceed()
         elif session.idle and now - self._last_sign > settings.idle_timeout_s:
             self._give_up(Closed.IDLE)
+
+    def _settles_after(self) -> float:
+        """Seconds of silence after which a frame without its final CR is complete."""
+        return self._server.settle_s * (DOUBTED if self._session.doubts_end else 1)
 
     # --- the work ---
 

@@ -94,6 +94,11 @@ class Session:
         return self._reader.awaits_return
 
     @property
+    def doubts_end(self) -> bool:
+        """What looks like the end may be data: to be waited for longer."""
+        return self._reader.doubts_end
+
+    @property
     def idle(self) -> bool:
         """Nothing is under way in either direction."""
         return not self._turns and not self._waiting and not self._reader.in_frame

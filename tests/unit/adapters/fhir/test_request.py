@@ -84,7 +84,7 @@ def test_what_is_wrong_is_named_by_path(change: Callable[[Bundle], None], reason
     assert "NEIL" not in repr(error.problem).upper()
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"MSH|^~\\&|", b'{"a":"\xff"}', b"[" * 5000])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"MSH|^~\\&|", b'{"a":"\xff"}', b'{"id":"M\xfcller"}', b"[" * 5000])
 def test_bodies_that_are_no_object_are_refused(body: bytes) -> None:
     error = check_message(body)
     assert error is not None

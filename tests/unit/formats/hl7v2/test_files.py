@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocengine.formats.hl7v2.batch import is_batch
-from tocengine.formats.hl7v2.files import messages_in
+from tocengine.formats.hl7v2.files import messages_in, pieces_in
+from tocengine.formats.mllp import Broken, BrokenFrame
 
 ONE = b"MSH|^~\\&|A|B\rPID|1\r"
 TWO = b"MSH|^~\\&|C|D\rPID|2\r"
@@ -28,6 +29,20 @@ def test_what_stands_before_the_first_header_is_none() -> None:
 def test_frames_are_taken_as_they_are() -> None:
     framed = b"\x0b" + ONE + b"\x1c\r\x0b" + TWO + b"\x1c\r"
     assert messages_in(framed) == [ONE, TWO]
+
+
+def test_marks_of_mllp_inside_a_message_are_data() -> None:
+    noted = ONE + b"NTE|1||left\x1cright\x0bup\rPV1|1\r"
+    assert messages_in(noted + TWO) == [noted, TWO]
+    assert messages_in(b"\x0b" + noted + b"\x1c\r\x0b" + TWO + b"\x1c\r") == [noted, TWO]
+
+
+def test_every_part_of_a_file_is_a_piece() -> None:
+    assert pieces_in(b"exported on Monday\r" + ONE) == [b"exported on Monday\r", ONE]
+    assert pieces_in(b"\r\n" + ONE) == [ONE]
+    whole, broken = pieces_in(b"\x0b" + ONE + b"\x1c\r\x0b" + TWO)
+    assert whole == ONE
+    assert broken == BrokenFrame(TWO, Broken.CUT_OFF)
 
 
 def test_a_batch_is_taken_whole() -> None:

@@ -289,4 +289,5 @@ async def _settled(setting: Setting, scenarios: dict[str, Scenario]) -> None:
         for suffix, state in scenario.states.items():
             (story,) = await setting.engine.ask("encounter", "show", scenario.visit(suffix), "--domain", "STJ")
             assert story["state"] == state, name
+            assert str(story["patient"]).rpartition("|")[2] == scenario.mrn, name  # of a merge the one that survives
             assert story["timeline"], name

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tocengine.config import Config, listen_address
@@ -270,6 +270,7 @@ def test_places_of_every_kind_of_statement() -> None:
     assert line_of(found, ("nowhere",)) == 0
 
 
+@settings(deadline=None)  # the first one builds what the others use
 @given(st.text(max_size=200))
 def test_a_file_of_any_text_is_refused_or_read(text: str) -> None:
     """Nothing but ConfigurationError ever comes out of a file."""

@@ -202,8 +202,10 @@ select message_id, part from gone
 
 -- name: encounters_by_visit
 -- With the surviving record of the patient; domain '' is any.
-select e.*, p.domain as patient_domain, p.value as patient_value
-from encounter e join patient p on p.patient_id = e.patient_id
+select e.*, person.domain as patient_domain, person.value as patient_value
+from encounter e
+join patient filed on filed.patient_id = e.patient_id
+join patient person on person.patient_id = coalesce(filed.survivor_id, filed.patient_id)
 where e.visit_number = $1 and ($2 = '' or e.domain = $2) order by e.domain
 
 -- name: encounter_events
@@ -211,8 +213,9 @@ where e.visit_number = $1 and ($2 = '' or e.domain = $2) order by e.domain
 select learned_at, summary from encounter_event where encounter_id = $1
 union all
 select s.learned_at, s.summary from encounter n
-join patient p on p.patient_id = n.patient_id or p.survivor_id = n.patient_id
-join patient_event s on s.patient_id = p.patient_id
+join patient filed on filed.patient_id = n.patient_id
+join patient known on coalesce(known.survivor_id, known.patient_id) = coalesce(filed.survivor_id, filed.patient_id)
+join patient_event s on s.patient_id = known.patient_id
 where n.encounter_id = $1
 order by learned_at
 

@@ -14,6 +14,7 @@ import msgspec
 from tocengine.errors import EventDataError, RefusedError
 from tocengine.eventlog import Topic
 from tocengine.eventlog.records import CloudEventReader
+from tocengine.formats.hl7v2.batch import is_batch
 from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.model.event import EventRecord
 from tocengine.model.ids import FacilityId, FeedName, MessageId
@@ -108,6 +109,8 @@ class Quarantine:
         message = _stored(row)
         if row["stage"] == FRAMING:
             return message, _stays("frame_broken", "A broken frame is no whole message; its sender sends it again")
+        if is_batch(message.body):
+            return message, _stays(row["reason"], "A batch is taken whole or not at all; its sender sends it again")
         message, refusal = self._readmit(message)
         return message, refusal.problem if refusal else None
 

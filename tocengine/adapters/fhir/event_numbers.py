@@ -49,7 +49,7 @@ def heed(heard: Heard | None, numbers: Sequence[int], total: int, status: str = 
     if total > highest:  # a heartbeat tells of events that were not heard
         found.append((highest + 1, total))
         highest = total
-    missing = tuple((gaps + found)[-MAX_RANGES:])
+    missing = _bounded(gaps + found)
     complete = bool(heard.missing) and not missing
     return Heeded(Heard(highest, missing, status or heard.status), tuple(found), complete)
 
@@ -57,6 +57,14 @@ def heed(heard: Heard | None, numbers: Sequence[int], total: int, status: str = 
 def restart(total: int, status: str) -> Heard:
     """After a handshake: the subscription starts, or starts anew, at `total`."""
     return Heard(highest=total, status=status)
+
+
+def _bounded(missing: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """At most `MAX_RANGES` ranges: the oldest become one that covers them, so that what is missing stays missing."""
+    beyond = len(missing) - MAX_RANGES
+    if beyond <= 0:
+        return tuple(missing)
+    return ((missing[0][0], missing[beyond][1]), *missing[beyond + 1 :])
 
 
 def _without(gap: tuple[int, int], number: int) -> list[tuple[int, int]]:

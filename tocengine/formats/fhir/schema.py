@@ -15,7 +15,7 @@ Schema: TypeAlias = dict[str, Any]
 _TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
 _LEAST = {"positiveInt": 1, "unsignedInt": 0}
 _PATTERNS = {
-    "string": r"^[ \r\n\t\S]+$",
+    "string": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]+$",  # \S of the standard means ASCII: a no-break space is text
     "code": r"^[^\s]+(\s[^\s]+)*$",
     "uri": r"^\S+$",
     "url": r"^\S+$",

@@ -102,8 +102,8 @@ def _classes(segment: Segment, plan: CWE) -> list[Json]:
     found: list[Json] = []
     if group := clean(segment[8].component(1)):
         found.append({"type": _GROUP, "value": group})
-    if plan.code:
-        found.append({"type": _PLAN, "value": plan.code, **({"name": plan.label} if plan.label else {})})
+    if code := clean(plan.code):
+        found.append({"type": _PLAN, "value": code, **({"name": plan.label} if plan.label else {})})
     return found
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocengine.adapters.fhir.event_numbers import Heard, heed, restart
+from tocengine.adapters.fhir.event_numbers import MAX_RANGES, Heard, heed, restart
 
 
 def test_in_order_nothing_is_missing() -> None:
@@ -50,3 +50,13 @@ def test_missing_is_exactly_what_did_not_come(order: list[int], lost: set[int]) 
     expected = set(range(1, max(came, default=0) + 1)) - set(came)
     assert {n for first, last in heard.missing for n in range(first, last + 1)} == expected
     assert heed(heard, sorted(expected), 0).heard.missing == ()
+
+
+def test_of_too_many_gaps_the_oldest_become_one_and_none_is_forgotten() -> None:
+    heard = Heard(highest=1)
+    for number in range(3, 2 * MAX_RANGES + 7, 2):  # every other one is lost
+        heard = heed(heard, [number], number).heard
+    assert len(heard.missing) == MAX_RANGES
+    assert heard.missing[0][0] == 2
+    lost = range(2, heard.highest, 2)
+    assert all(any(first <= number <= last for first, last in heard.missing) for number in lost)

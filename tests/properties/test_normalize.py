@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 import orjson
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.fixtures.adt import received, source
@@ -104,6 +104,7 @@ def assert_names_a_place(problem: Problem) -> None:
     assert problem.location
 
 
+@settings(phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking such a message takes minutes
 @given(messages())
 def test_anything_that_parses_is_normalized_or_refused_and_comes_out_valid(body: bytes) -> None:
     message = received(body)

@@ -6,7 +6,7 @@ from tocengine.formats.fhir.resources import Json, collection
 from tocengine.formats.hl7v2.parser import NULL
 from tocengine.normalize.reading import Reading
 
-_SUSPICIOUS = (b"\\u00", b'"\\"\\""', b'""', b'" "')
+_SUSPICIOUS = (b"\\b", b"\\f", b"\\u00", b'"\\"\\""', b'""', b'" "')
 
 
 def bundle(reading: Reading) -> bytes:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tocengine.config import TlsSettings, listen_address
+from tocengine.credentials import tls_context
 from tocengine.errors import ConfigurationError
 
 
@@ -49,7 +50,7 @@ class WebServer:
         max_connections: int = 0,
     ) -> None:
         self._listen = listen
-        context = _tls_context(tls) if tls else None
+        context = tls_context(tls, clients=ssl.CERT_OPTIONAL) if tls else None  # or they prove themselves otherwise
         config = uvicorn.Config(
             app,
             http=_TlsProtocol if tls else "httptools",
@@ -85,21 +86,6 @@ class WebServer:
         if self._task is not None:
             self._server.should_exit = True
             await self._task
-
-
-def _tls_context(settings: TlsSettings) -> ssl.SSLContext:
-    """TLS 1.2 at least. A client that shows a certificate must prove it; one that shows none has to prove itself by
-    other means. Raises ConfigurationError where a file cannot be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.certfile, settings.keyfile)
-        if settings.client_ca is not None:
-            context.load_verify_locations(settings.client_ca)
-            context.verify_mode = ssl.CERT_OPTIONAL
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError("http.tls: certificate, key or client CA cannot be used", hint=str(error)) from None
-    return context
 
 
 def _bind(listen: str | Path) -> socket.socket:

@@ -1,6 +1,5 @@
 """Owns the TLS of a listener: its context, which follows the files on disk, and which certificates are let in."""
 
-import ssl
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from tocengine.config import TlsSettings
+from tocengine.credentials import tls_context
 from tocengine.errors import ConfigurationError
 from tocengine.telemetry import Metrics
 
@@ -20,25 +20,6 @@ _log = structlog.get_logger()
 _DAY_S: Final = 86_400.0
 FINGERPRINT: Final = "sha256:"
 _Stamp: TypeAlias = tuple[tuple[int, int, int], ...]
-
-
-def tls_context(settings: TlsSettings) -> ssl.SSLContext:
-    """The TLS context of a listener: 1.2 at least, client certificates demanded where `client_ca` is set.
-
-    Raises ConfigurationError where a file cannot be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.certfile, settings.keyfile)
-        if settings.client_ca is not None:
-            context.load_verify_locations(settings.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            "the TLS certificate, key or client CA cannot be used", file=str(settings.certfile), hint=str(error)
-        ) from error
-    return context
 
 
 def earliest_expiry(pem: bytes) -> datetime:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check crash bench bench-growth corpus pairs soak fuzz clean
+.PHONY: install demo test check crash bench bench-growth corpus pairs soak fuzz search clean
 
 install: $(STAMP)  ## the environment, with .venv/bin/tocengine
 
@@ -50,6 +50,9 @@ pairs: install  ## what other converters make of the same messages, where the co
 fuzz: install  ## coverage-guided fuzzing of what reads a sender's bytes: SECONDS=60
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'
 	$(BIN)/python -m tests.fuzz -max_total_time=$(or $(SECONDS),60)
+
+search: install  ## thousands of new examples for the properties, instead of the hundreds of a test run
+	HYPOTHESIS_PROFILE=search $(BIN)/pytest -n 2 --timeout 3600 tests/properties
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

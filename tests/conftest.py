@@ -1,6 +1,7 @@
 """Owns what tests share: one PostgreSQL per test process, and a fresh migrated database per test from a template."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -9,11 +10,16 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from tocengine.embedded import EmbeddedPostgres
 from tocengine.postgres import Pool, create_pool, migrate
 
 pytest_plugins = ["tests.services.fixtures", "tests.services.validator"]
+
+settings.register_profile("ci", derandomize=True)  # a run that failed fails again; `make search` looks further
+settings.register_profile("search", max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 TEMPLATE = "migrated"
 

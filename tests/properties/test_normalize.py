@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 import orjson
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fixtures.adt import received, source
@@ -106,6 +106,9 @@ def assert_names_a_place(problem: Problem) -> None:
 
 @settings(phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking such a message takes minutes
 @given(messages())
+@example(
+    "MSH|^~\\&|A|STJ|||||ADT^A01|1|P|2.5.1\rPID|||7^^^STJ^MR\rPV1||\u00c7\ufeff \u00d8|||||||||||||||||V1\r".encode()
+)
 def test_anything_that_parses_is_normalized_or_refused_and_comes_out_valid(body: bytes) -> None:
     message = received(body)
     try:

@@ -14,12 +14,13 @@ Schema: TypeAlias = dict[str, Any]
 
 _TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
 _LEAST = {"positiveInt": 1, "unsignedInt": 0}
+_BLANK = r"\t\n\x0b\x0c\r "  # \s of the standard means these: a no-break space or a byte order mark is text
 _PATTERNS = {
-    "string": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]+$",  # \S of the standard means ASCII: a no-break space is text
-    "code": r"^[^\s]+(\s[^\s]+)*$",
-    "uri": r"^\S+$",
-    "url": r"^\S+$",
-    "base64Binary": r"^[A-Za-z0-9+/=\s]+$",
+    "string": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]+$",
+    "code": rf"^[^{_BLANK}]+([{_BLANK}][^{_BLANK}]+)*$",
+    "uri": rf"^[^{_BLANK}]+$",
+    "url": rf"^[^{_BLANK}]+$",
+    "base64Binary": rf"^[A-Za-z0-9+/={_BLANK}]+$",
     "date": r"^[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?$",
     "dateTime": rf"^[0-9]{{4}}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01])(T{_TIME})?)?)?$",
     "instant": rf"^[0-9]{{4}}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T{_TIME}$",

@@ -19,8 +19,8 @@ from tocengine.encounters.facts import (
     standing,
     unchanged,
 )
-from tocengine.encounters.machine import SILENT, apply
-from tocengine.encounters.state import Announced, EncounterBody, Folded
+from tocengine.encounters.machine import apply
+from tocengine.encounters.state import SILENT, Announced, EncounterBody, Folded
 from tocengine.model.encounter import Adopted, EncounterState, Fact, Transition, TransitionKind, TransitionStatus
 from tocengine.model.event import Event, Processing
 from tocengine.model.identity import VisitKey

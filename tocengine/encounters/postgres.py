@@ -32,7 +32,8 @@ from tocengine.encounters.postgres_rows import (
     store_transitions,
     write_batch,
 )
-from tocengine.encounters.tracker import Batch, refolding
+from tocengine.encounters.refolding import refolding
+from tocengine.encounters.tracker import Batch
 from tocengine.errors import EventDataError
 from tocengine.formats.fhir.chart import overlay, renamed
 from tocengine.formats.packing import pack, unpack
@@ -322,7 +323,7 @@ def _audited(
     for record in repeats:
         event = record.summary
         audited.append(_audit(AuditAction.MESSAGE_REPEATED, event, now, {"feed": event.feed}))
-    for event, prior, surviving in batch.merged:
+    for event, prior, surviving in batch.rekeying.merged:
         detail = {"prior": str(prior), "surviving": str(surviving)}
         audited.append(_audit(AuditAction.PATIENT_MERGED, event, now, detail))
     return audited

@@ -26,9 +26,10 @@ from tocengine.encounters.identity import (
 from tocengine.encounters.joining import concerns_others
 from tocengine.encounters.machine import WATCHED_AFTER_CLOSE
 from tocengine.encounters.postgres_identity import write_edges, write_patients
+from tocengine.encounters.rows import Row, Stored, is_statement, visits_of
 from tocengine.encounters.state import EncounterBody, Folded
 from tocengine.encounters.steps import settled
-from tocengine.encounters.tracker import Batch, Row, Stored, is_statement, visits_of
+from tocengine.encounters.tracker import Batch
 from tocengine.errors import EventDataError
 from tocengine.formats.packing import pack, unpack
 from tocengine.model.encounter import EncounterState, Transition
@@ -214,7 +215,7 @@ async def leave_homes(transaction: Transaction, batch: Batch, events: Sequence[E
 async def write_batch(transaction: Transaction, batch: Batch, now: datetime) -> None:
     rows = [row for _, row in sorted(batch.rows.items()) if row.touched]
     await write_patients(transaction, batch.register.rows(), now)
-    await write_edges(transaction, batch.edges)
+    await write_edges(transaction, batch.rekeying.edges)
     if rows:
         await transaction.execute(
             SQL["update_encounters"],

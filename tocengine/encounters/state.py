@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from tocengine.model.encounter import Adopted, EncounterState, Fact, TransitionKind
+from tocengine.model.event import Processing
 from tocengine.model.facts import EncounterFacts, Location, PatientFacts
 from tocengine.model.identity import VisitKey
 from tocengine.model.ids import FacilityId, FeedName, MessageId, TransitionId
@@ -21,6 +22,8 @@ UPON_ARRIVAL = frozenset(
     {EncounterState.REGISTERED, EncounterState.ED, EncounterState.OBSERVATION, EncounterState.INPATIENT}
 )
 """States an arrival or admission leads to: what A11 takes back."""
+SILENT = {Processing.INITIAL_LOAD: "INITIAL_LOAD", Processing.TEST: "TEST_MESSAGE"}
+"""Why a fact that such a message raises is not told."""
 
 
 class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,54 +6,35 @@ order of the log, so that where one batch ends and the next begins never shows i
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from uuid import UUID
 
 import msgspec
 
 from tocengine.encounters.due import DueKind, begins
 from tocengine.encounters.facts import Resolver
-from tocengine.encounters.fold import adopt, diff, fold, in_order, step
-from tocengine.encounters.holdback import Arrivals, HeldBack, Window, partition_of
+from tocengine.encounters.fold import diff, fold, in_order, step
+from tocengine.encounters.holdback import HeldBack, Window, partition_of
 from tocengine.encounters.identity import (
     Edge,
-    EdgeKind,
-    Forest,
     Register,
-    VisitRegister,
-    account_edges,
-    edges_of,
     encounter_id_of,
     keys_of,
-    merges_patients,
     moved_from,
     moved_to,
     moves_of,
     patient_id_of,
-    rekeyed_visits,
     rekeys,
-    visit_edges,
 )
 from tocengine.encounters.joining import concerns_others, kept, related
-from tocengine.encounters.machine import SILENT, WATCHED_AFTER_CLOSE
+from tocengine.encounters.machine import WATCHED_AFTER_CLOSE
 from tocengine.encounters.ownership import CONTRADICTS, owned, without_person
-from tocengine.encounters.snapshots import inside_kind, inside_transition, snapshot_of
-from tocengine.encounters.state import EncounterBody, Folded
-from tocengine.encounters.steps import link_of
-from tocengine.model.encounter import (
-    EncounterState,
-    Fact,
-    Snapshot,
-    TrackedEncounter,
-    Transition,
-    TransitionKind,
-)
-from tocengine.model.event import Event, EventRecord, Processing
-from tocengine.model.identity import PatientKey, VisitKey
-from tocengine.model.ids import EncounterId, MessageId, PatientId
+from tocengine.encounters.rekeying import Rekeying
+from tocengine.encounters.rows import EventId, Row, Stored, is_statement, root_row, visits_of
+from tocengine.encounters.snapshots import inside_kind, inside_transition
+from tocengine.encounters.state import SILENT, Folded
+from tocengine.model.encounter import EncounterState, TrackedEncounter
+from tocengine.model.event import Event, EventRecord
+from tocengine.model.ids import EncounterId, PatientId
 from tocengine.model.work import WorkItem, WorkKind
-
-EventId = tuple[UUID, int]
-"""(message id, part): what a re-normalized event replaces."""
 
 FOR_A_PERSON = {
     "discharge_facts_cleared_by_update": "An update emptied discharge data, which only a cancellation may; ignored.",
@@ -61,125 +42,6 @@ FOR_A_PERSON = {
     "patient_contradicts_visit": "A message of this visit names another patient; its patient data was not used.",
 }
 """Flags that only a person can settle, each with the sentence of its work item."""
-
-
-class Row(msgspec.Struct, kw_only=True):
-    """One encounter in the hands of a batch. `history` holds its earlier events where it has to fold anew."""
-
-    encounter_id: EncounterId
-    visit: VisitKey
-    owner_id: PatientId  # the number it is filed under
-    patient_id: PatientId  # the surviving patient of that number
-    body: EncounterBody
-    survivor_id: EncounterId | None = None  # the visit this one was merged into
-    history: dict[EventId, Event] | None = None
-    touched: bool = False
-    rekeyed: bool = False  # a merge or move of this batch gave it to another patient
-    event: Event | None = None  # the last one that touched it
-    message_ids: list[MessageId] = msgspec.field(default_factory=list)
-    silences: set[str] = msgspec.field(default_factory=set)
-    transitions: list[Transition] = msgspec.field(default_factory=list)
-    inside: list[Transition] = msgspec.field(default_factory=list)  # bed moves, leaves: for the topic alone
-    cancelled: list[tuple[Fact, TransitionKind]] = msgspec.field(default_factory=list)
-
-    @property
-    def folded(self) -> Folded:
-        """The state as it is now."""
-        return self.body.folded
-
-    @property
-    def root_id(self) -> EncounterId:
-        """The encounter that what is kept here counts for."""
-        return self.survivor_id or self.encounter_id
-
-    @property
-    def undescribed(self) -> bool:
-        """Whether only others have spoken of it so far: a link, a move."""
-        return self.folded.last is not None and not self.folded.feed
-
-    def snapshot(self, patient: PatientKey) -> Snapshot:
-        """What a notice renders of it as it is now; `patient` is the surviving key."""
-        assert self.event is not None
-        return snapshot_of(self.encounter_id, self.visit, self.folded, self.event, patient)
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """One row of an encounter's history to write; a link to another visit's event carries no content."""
-
-    encounter_id: EncounterId
-    record: EventRecord
-    linked: bool = False
-
-
-def visits_of(event: Event) -> list[VisitKey]:
-    """The encounters an event is about by itself: its visit, and the one that visit grew out of."""
-    if event.visit is None or not event.handled or event.merges:
-        return []
-    link = link_of(event)
-    return [event.visit] if link is None else [event.visit, link]
-
-
-def is_statement(event: Event) -> bool:
-    """Whether an event speaks of the person and no visit (A28, A31, A40). One that is a test changes nobody."""
-    of_person = event.visit is None or bool(event.merges)
-    return event.handled and event.patient is not None and of_person and event.processing is not Processing.TEST
-
-
-def root_row(rows: Mapping[EncounterId, Row], visit: VisitKey) -> Row:
-    """The row that everything said of `visit` goes to: its own, or that of the visit it was merged into."""
-    row = rows[encounter_id_of(visit)]
-    return row if row.survivor_id is None else rows[row.survivor_id]
-
-
-def refolding(
-    rows: Mapping[EncounterId, Row], events: Sequence[Event], register: Register, window: Window
-) -> tuple[set[EncounterId], set[PatientId], bool]:
-    """The encounters whose history is needed before `events` can be applied, the patients whose statements are, and
-    whether an event may be held back.
-
-    Needed for what comes late, replaces an earlier revision, follows a merge, begins after statements were made, or
-    may be held back and applied after what comes later.
-    """
-    late: set[EncounterId] = set()
-    some_may_wait = False
-    arrivals = Arrivals()
-    merged = register.regrouping() if any(rekeys(event) for event in events) else set()
-    stated: set[PatientId] = set()
-    ahead: dict[EncounterId, Folded] = {}  # as far as order is concerned, after the events before
-    for event in events:
-        if rekeys(event):
-            some_may_wait = some_may_wait or bool(moves_of(event) and window.of(event))
-            merged.update(register.root(key) for key in keys_of(event))
-            late.update(root_row(rows, visit).encounter_id for visit in rekeyed_visits(event))
-        if is_statement(event) and event.patient is not None:
-            root = register.root(event.patient)
-            stated.add(root)
-            touched = [row for row in rows.values() if row.patient_id == root]
-        else:
-            touched = [root_row(rows, visit) for visit in visits_of(event)]
-        for row in touched:
-            folded = ahead.get(row.encounter_id) or row.folded
-            waits = window.of(event) and arrivals.may_wait(row.encounter_id, row.folded, event)
-            some_may_wait = some_may_wait or bool(waits)
-            if event.revision or event.released_at or waits or row.undescribed or not in_order(folded, event):
-                late.add(row.encounter_id)
-            elif row.encounter_id not in late:  # one that folds anew does so once for all
-                ahead[row.encounter_id] = Folded(
-                    visit=folded.visit, last=event.order_key, rehearsal=_rehearses(folded, event)
-                )
-    for row in rows.values():
-        new_to_statements = row.folded.last is None and (
-            row.patient_id in stated or register.statements(row.patient_id)
-        )
-        if new_to_statements or row.patient_id in merged:
-            late.add(row.encounter_id)
-    late.update(row.encounter_id for row in rows.values() if row.survivor_id in late)
-    patients = {rows[encounter_id].patient_id for encounter_id in late} | merged
-    return late, {root for root in patients if register.statements(root)}, some_may_wait
-
-
-def _rehearses(folded: Folded, event: Event) -> bool:
-    return folded.rehearsal or (folded.last is None and event.processing is Processing.TEST)
 
 
 class Batch:
@@ -199,12 +61,10 @@ class Batch:
         self.rows, self.register, self.resolver, self.now = rows, register, resolver, now
         self.held = held or HeldBack(Window())
         self.statements = {number: list(events) for number, events in statements.items()}  # by number, as sent
-        self.visits, self.accounts = VisitRegister(visits), Forest(accounts)
-        self.edges: list[tuple[Event, Edge]] = []
+        self.rekeying = Rekeying(rows, register, visits, accounts, self._work)
         self.stored: list[Stored] = []
         self.stated: list[tuple[PatientId, EventRecord]] = []
         self.work_items: list[WorkItem] = []
-        self.merged: list[tuple[Event, PatientId, PatientId]] = []  # done, from and to
         self.begun: dict[tuple[EncounterId, DueKind], None] = {}  # rules that may fire later
 
     def add(self, record: EventRecord) -> None:
@@ -247,7 +107,7 @@ class Batch:
 
     def _apply(self, record: EventRecord) -> None:
         event = record.summary
-        rekeyed = self._rekey(event) if rekeys(event) else set()
+        rekeyed = self.rekeying.take_in(event) if rekeys(event) else set()
         if is_statement(event):
             self._state(record, rekeyed)
         for visit in visits_of(event):
@@ -326,7 +186,7 @@ class Batch:
             history.update(member.history)
         visits = {member.visit for member in members}
         found = owned(
-            row.visit, visits, history.values(), self._statements_of(row), self.register, self.accounts
+            row.visit, visits, history.values(), self._statements_of(row), self.register, self.rekeying.accounts
         )  # fmt: skip
         if found.owner is not None:
             row.owner_id = found.owner
@@ -381,84 +241,12 @@ class Batch:
             row = self.rows[encounter_id]
             if row.survivor_id is None:
                 self._settle(row, self._refolded(row), event)
-        for move in moves_of(event):
-            if move.visit is not None:
-                row = root_row(self.rows, move.visit)
-                if row.patient_id != self.register.root(move.surviving):
-                    summary = "A move was refused: it names a patient whose visit it is not."
-                    self._work(WorkKind.MERGE_REFUSED, f"{row.encounter_id}|move", summary, event, row)
+        self.rekeying.refuse_moves(event)
         meant = self.register.person(patient_id_of(event.patient), event.recorded.at)
         for row in self.rows.values():
             about = row.patient_id == meant and row.survivor_id is None and row.encounter_id not in rekeyed
             if about and row.folded.last is not None and _still_watched(row.folded, event):
                 self._advance(row, event)
-
-    def _rekey(self, event: Event) -> set[EncounterId]:
-        """Takes in what `event` says of keys; gives the visits that have to fold anew."""
-        said = edges_of(event)
-        self.edges += [(event, edge) for edge in said]
-        undone = [
-            edge
-            for edge in said
-            if edge.kind is EdgeKind.UNLINK
-            and self.register.root_of(PatientId(edge.prior)) == self.register.root_of(PatientId(edge.surviving))
-        ]
-        self._refuse(undone, "Two records that were merged are unlinked; no message undoes a merge.", event)
-        affected = self._regroup_patients(event) | self._regroup_visits(event)
-        edges = account_edges(event)
-        if edges:
-            self.accounts = Forest([*self.accounts.edges, *edges])
-        if edges or (event.rekeying is not None and event.rekeying.moves):
-            roots = {self.register.root(key) for key in keys_of(event)}
-            affected |= {row.encounter_id for row in self.rows.values() if row.patient_id in roots}
-            affected |= {root_row(self.rows, visit).encounter_id for visit in rekeyed_visits(event)}
-        return {each for each in affected if self.rows[each].history is not None}
-
-    def _regroup_patients(self, event: Event) -> set[EncounterId]:
-        if not merges_patients(event):
-            return set()
-        changed = self.register.regroup(event)
-        self.merged += [(event, prior, surviving) for prior, surviving in changed.merged]
-        self._refuse(changed.refused, "A merge was refused: it is circular or reverses an earlier one.", event)
-        affected: set[EncounterId] = set()
-        for row in self.rows.values():
-            before, row.patient_id = row.patient_id, self.register.root_of(row.owner_id)
-            if {before, row.patient_id} & changed.roots and row.survivor_id is None and row.folded.last is not None:
-                affected.add(row.encounter_id)
-                row.rekeyed = row.rekeyed or before != row.patient_id
-        return affected
-
-    def _regroup_visits(self, event: Event) -> set[EncounterId]:
-        if not visit_edges(event):
-            return set()
-        survivors, refused = self.visits.regroup(event)
-        self._refuse(refused, "A merge of visits was refused: it is circular or reverses an earlier one.", event)
-        affected: set[EncounterId] = set()
-        for encounter_id, root in survivors.items():
-            row = self.rows[encounter_id]
-            survivor = root if root != encounter_id else None
-            if row.survivor_id == survivor:
-                continue
-            affected |= {row.survivor_id or encounter_id, root}
-            row.survivor_id = survivor
-            if survivor is not None:
-                affected.discard(encounter_id)
-                self._adopt(row, self.rows[survivor], event)
-        return {each for each in affected if self.rows[each].survivor_id is None}
-
-    def _adopt(self, row: Row, survivor: Row, event: Event) -> None:
-        """What was announced of `row` was announced of the visit it is merged into."""
-        survivor.body = adopt(row.encounter_id, row.body, survivor.body)
-        survivor.transitions += row.transitions
-        survivor.cancelled += row.cancelled
-        survivor.message_ids += row.message_ids
-        survivor.silences |= row.silences
-        row.body = EncounterBody(folded=Folded(visit=row.visit))
-        row.transitions, row.cancelled, row.event, row.touched = [], [], event, True
-
-    def _refuse(self, edges: Iterable[Edge], summary: str, event: Event) -> None:
-        for edge in edges:
-            self._work(WorkKind.MERGE_REFUSED, f"{edge.prior}|{edge.surviving}", summary, event, None)
 
     def _work(self, kind: WorkKind, subject: str, summary: str, event: Event, row: Row | None) -> None:
         self.work_items.append(

@@ -24,7 +24,7 @@ from tests.fixtures.visits import (
     at,
     new,
 )
-from tocengine.encounters.tracker import Row
+from tocengine.encounters.rows import Row
 from tocengine.model.encounter import Snapshot, TransitionKind
 from tocengine.model.event import Event, Processing
 from tocengine.model.facts import Destination, EncounterFacts, Location, PatientFacts, PersonName

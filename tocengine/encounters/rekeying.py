@@ -1,0 +1,123 @@
+"""Owns what a batch makes of merges, moves and new numbers: which visits change their patient or are merged, and what
+is refused. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from tocengine.encounters.fold import adopt
+from tocengine.encounters.identity import (
+    Edge,
+    EdgeKind,
+    Forest,
+    Register,
+    VisitRegister,
+    account_edges,
+    edges_of,
+    keys_of,
+    merges_patients,
+    moves_of,
+    rekeyed_visits,
+    visit_edges,
+)
+from tocengine.encounters.rows import Row, root_row
+from tocengine.encounters.state import EncounterBody, Folded
+from tocengine.model.event import Event
+from tocengine.model.ids import EncounterId, PatientId
+from tocengine.model.work import WorkKind
+
+Ask = Callable[[WorkKind, str, str, Event, Row | None], None]
+"""Opens a work item: its kind, subject and sentence, the event that led to it, the encounter it is about."""
+
+
+class Rekeying:
+    """The keys of a batch. `edges` are what its events said of keys, `merged` the patient merges that were done:
+    event, from and to."""
+
+    def __init__(
+        self,
+        rows: Mapping[EncounterId, Row],
+        register: Register,
+        visits: Iterable[Edge],
+        accounts: Iterable[Edge],
+        ask: Ask,
+    ) -> None:
+        self.rows, self.register, self._ask = rows, register, ask
+        self.visits, self.accounts = VisitRegister(visits), Forest(accounts)
+        self.edges: list[tuple[Event, Edge]] = []
+        self.merged: list[tuple[Event, PatientId, PatientId]] = []
+
+    def take_in(self, event: Event) -> set[EncounterId]:
+        """Takes in what `event` says of keys; gives the visits that have to fold anew."""
+        said = edges_of(event)
+        self.edges += [(event, edge) for edge in said]
+        undone = [
+            edge
+            for edge in said
+            if edge.kind is EdgeKind.UNLINK
+            and self.register.root_of(PatientId(edge.prior)) == self.register.root_of(PatientId(edge.surviving))
+        ]
+        self._refuse(undone, "Two records that were merged are unlinked; no message undoes a merge.", event)
+        affected = self._regroup_patients(event) | self._regroup_visits(event)
+        edges = account_edges(event)
+        if edges:
+            self.accounts = Forest([*self.accounts.edges, *edges])
+        if edges or (event.rekeying is not None and event.rekeying.moves):
+            roots = {self.register.root(key) for key in keys_of(event)}
+            affected |= {row.encounter_id for row in self.rows.values() if row.patient_id in roots}
+            affected |= {root_row(self.rows, visit).encounter_id for visit in rekeyed_visits(event)}
+        return {each for each in affected if self.rows[each].history is not None}
+
+    def _regroup_patients(self, event: Event) -> set[EncounterId]:
+        if not merges_patients(event):
+            return set()
+        changed = self.register.regroup(event)
+        self.merged += [(event, prior, surviving) for prior, surviving in changed.merged]
+        self._refuse(changed.refused, "A merge was refused: it is circular or reverses an earlier one.", event)
+        affected: set[EncounterId] = set()
+        for row in self.rows.values():
+            before, row.patient_id = row.patient_id, self.register.root_of(row.owner_id)
+            if {before, row.patient_id} & changed.roots and row.survivor_id is None and row.folded.last is not None:
+                affected.add(row.encounter_id)
+                row.rekeyed = row.rekeyed or before != row.patient_id
+        return affected
+
+    def _regroup_visits(self, event: Event) -> set[EncounterId]:
+        if not visit_edges(event):
+            return set()
+        survivors, refused = self.visits.regroup(event)
+        self._refuse(refused, "A merge of visits was refused: it is circular or reverses an earlier one.", event)
+        affected: set[EncounterId] = set()
+        for encounter_id, root in survivors.items():
+            row = self.rows[encounter_id]
+            survivor = root if root != encounter_id else None
+            if row.survivor_id == survivor:
+                continue
+            affected |= {row.survivor_id or encounter_id, root}
+            row.survivor_id = survivor
+            if survivor is not None:
+                affected.discard(encounter_id)
+                self._adopt(row, self.rows[survivor], event)
+        return {each for each in affected if self.rows[each].survivor_id is None}
+
+    def _adopt(self, row: Row, survivor: Row, event: Event) -> None:
+        """What was announced of `row` was announced of the visit it is merged into."""
+        survivor.body = adopt(row.encounter_id, row.body, survivor.body)
+        survivor.transitions += row.transitions
+        survivor.cancelled += row.cancelled
+        survivor.message_ids += row.message_ids
+        survivor.silences |= row.silences
+        row.body = EncounterBody(folded=Folded(visit=row.visit))
+        row.transitions, row.cancelled, row.event, row.touched = [], [], event, True
+
+    def _refuse(self, edges: Iterable[Edge], summary: str, event: Event) -> None:
+        for edge in edges:
+            self._ask(WorkKind.MERGE_REFUSED, f"{edge.prior}|{edge.surviving}", summary, event, None)
+
+    def refuse_moves(self, event: Event) -> None:
+        """Asks about what `event`, which has been taken in, moves from a patient whose visit it is not."""
+        for move in moves_of(event):
+            if move.visit is None:
+                continue
+            row = root_row(self.rows, move.visit)
+            if row.patient_id != self.register.root(move.surviving):
+                summary = "A move was refused: it names a patient whose visit it is not."
+                self._ask(WorkKind.MERGE_REFUSED, f"{row.encounter_id}|move", summary, event, row)

@@ -5,6 +5,7 @@ import typer
 from tocengine import __version__
 from tocengine.commands import deliveries, inspect, messages, output, setup
 from tocengine.commands.audit import audit
+from tocengine.commands.bench import bench
 from tocengine.commands.check import check
 from tocengine.commands.clients import clients
 from tocengine.commands.codes import codes
@@ -23,6 +24,7 @@ app = typer.Typer(
 
 app.command()(run)
 app.command()(demo)
+app.command()(bench)
 app.command()(setup.init)
 app.add_typer(setup.config_commands, name="config")
 app.command()(setup.apply)

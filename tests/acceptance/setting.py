@@ -46,9 +46,9 @@ class Setting:
         status, out, error = await self.engine.call("apply", "-f", str(path))
         assert status == 0, out + error
 
-    async def start(self) -> None:
+    async def start(self, deadline_s: float = 30.0) -> None:
         """Starts every process and waits until all are ready."""
-        await asyncio.gather(*(process.start() for process in self.processes.values()))
+        await asyncio.gather(*(process.start(deadline_s) for process in self.processes.values()))
 
     async def stop(self) -> list[int]:
         """Drains every process; their exit statuses."""
@@ -91,11 +91,18 @@ class ScaledOut(Setting):
         return process, ports
 
 
-def embedded(folder: Path, receivers: Receivers, secret: bytes, extra: str = "") -> Embedded:
+def embedded(
+    folder: Path,
+    receivers: Receivers,
+    secret: bytes,
+    extra: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> Embedded:
     """The simulated setting on the embedded default."""
     ports = Ports.free()
     setting = Embedded(folder, receivers, ports, secret)
-    setting.processes["engine"] = EngineProcess(write_settings(folder, ports, extra), ports.admin)
+    path = write_settings(folder, ports, extra)
+    setting.processes["engine"] = EngineProcess(path, ports.admin, environment=environment)
     return setting
 
 

@@ -12,11 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.hostile import first_answer, latencies, silent
 from tests.acceptance.setting import Embedded, children, embedded
-from tests.benchmarks.usage import peak_mb
 from tocengine.formats.mllp import frame
 from tocengine.simulation.adt import AdtWriter, Visit
 from tocengine.simulation.day import ATTENDING, PATEL
 from tocengine.simulation.engine import EngineProcess
+from tocengine.simulation.load.usage import peak_mb
 from tocengine.simulation.people import Population
 from tocengine.simulation.receivers import Receivers
 

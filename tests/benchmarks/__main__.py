@@ -11,6 +11,9 @@ from rich.table import Table
 
 from tests.benchmarks import engine, fhir_bundles, stages
 from tests.benchmarks.timing import Row
+from tocengine.simulation.load.bench import Shape
+from tocengine.simulation.load.figures import figures_table
+from tocengine.simulation.load.visits import SIZES, Mix
 
 console = Console(highlight=False)
 
@@ -24,6 +27,8 @@ def main(
     rate: Annotated[float, typer.Option(help="Offered messages per second; 0 is as fast as answered.")] = 0.0,
     size: Annotated[str, typer.Option(help="2 KB or 9 KB.")] = "2 KB",
     told_every: Annotated[int, typer.Option(help="One discharge in so many leads to a notice; 12 is realistic.")] = 1,
+    early_every: Annotated[int, typer.Option(help="One in so many comes before its admission; 0: none.")] = 0,
+    bundles: Annotated[bool, typer.Option("--fhir", help="Discharges are FHIR Bundles.")] = False,
     stored: Annotated[int, typer.Option(help="Messages in the database before the run.")] = 0,
     subscriptions: Annotated[int, typer.Option(help="Facilities in the directory.")] = 10,
     panel_rows: Annotated[int, typer.Option(help="Patients on panels.")] = 0,
@@ -32,27 +37,22 @@ def main(
     load = os.getloadavg()[0]
     console.print(f"{os.cpu_count()} cores, load average {load:.1f} before the run")
     if not only_engine:
-        for name, octets in stages.SIZES.items():
+        for name, octets in SIZES.items():
             _show_stages(f"CPU per {name} A03, microseconds", stages.measure(octets))
         _show_stages("A FHIR discharge of nine resources (4 KB), microseconds", fhir_bundles.measure_bundles())
         _show_stages("Parse and read 25 fields of a 2 KB A03, microseconds", stages.measure_parsers())
     if not only_stages:
+        mix = Mix(size=SIZES[size], told_every=told_every, early_every=early_every)
         figures, processes = asyncio.run(
             engine.measure(
-                engine.Shape(
-                    messages=messages,
-                    connections=senders,
-                    rate=rate,
-                    size=stages.SIZES[size],
-                    told_every=told_every,
-                    kafka=kafka,
-                    stored=stored,
-                    subscriptions=subscriptions,
-                    panel_rows=panel_rows,
-                )
+                Shape(messages=messages, connections=senders, rate=rate, mix=mix),
+                engine.Before(stored=stored, subscriptions=subscriptions, panel_rows=panel_rows),
+                kafka=kafka,
+                bundles=bundles,
             )
         )
-        _show_figures("Kafka" if kafka else "embedded default", figures, processes)
+        name = "Kafka" if kafka else "embedded default"
+        console.print(figures_table(f"The whole engine, {name}", figures, processes))
         print(msgspec.json.encode(figures).decode())
 
 
@@ -60,15 +60,6 @@ def _show_stages(title: str, rows: list[Row]) -> None:
     table = Table("stage", "best", "median", title=title, title_justify="left", box=None)
     for row in rows:
         table.add_row(row.stage, f"{row.best_us:.1f}", f"{row.median_us:.1f}")
-    console.print(table)
-
-
-def _show_figures(name: str, figures: engine.Figures, processes: dict[str, float]) -> None:
-    table = Table("figure", "value", title=f"The whole engine, {name}", title_justify="left", box=None)
-    for field in figures.__struct_fields__:
-        table.add_row(field, f"{getattr(figures, field):,}")
-    for process, milliseconds in processes.items():
-        table.add_row(f"CPU ms per message, {process}", f"{milliseconds:.2f}")
     console.print(table)
 
 

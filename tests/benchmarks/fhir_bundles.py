@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 
-from tests.benchmarks.messages import VARIANTS
 from tests.benchmarks.timing import Row, row
 from tests.unit.adapters.fhir.bundles import Bundle, bundle, encoded
 from tests.unit.adapters.fhir.written import document, transaction
@@ -12,6 +11,7 @@ from tocengine.model.ids import FacilityId, FeedName, MessageId, derive
 from tocengine.model.message import ContentType, Message
 from tocengine.model.profile import SendingFacility, Source, SourceProfile
 from tocengine.normalize.fhir import FhirNormalizer
+from tocengine.simulation.load.visits import VARIANTS
 
 _SOURCE = Source(
     feed=FeedName("stj-fhir"),

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tests.benchmarks import engine
 from tests.benchmarks.growth import BYTES_PER_MESSAGE
+from tocengine.simulation.load.bench import Shape
 
 SIZES = (
     # messages stored, facilities subscribed, patients on panels
@@ -42,8 +43,8 @@ def main(
         if stored > most or not _fits(stored):
             table.add_row(*sizes, "skipped: " + ("not asked for" if stored > most else "the disk is too small"))
             continue
-        shape = engine.Shape(messages=messages, stored=stored, subscriptions=subscriptions, panel_rows=panel_rows)
-        figures, _ = asyncio.run(engine.measure(shape))
+        before = engine.Before(stored=stored, subscriptions=subscriptions, panel_rows=panel_rows)
+        figures, _ = asyncio.run(engine.measure(Shape(messages=messages), before))
         first = first or figures.cpu_s_per_1000
         table.add_row(
             *sizes,

@@ -4,7 +4,8 @@ Rows of the visits that were just loaded are copied under random ids, so that in
 scattered as they would be; the copies belong to a feed of their own and to days of the past year.
 """
 
-import asyncpg
+from tocengine.ports import Transaction
+from tocengine.postgres import Pool
 
 CHUNK = 20_000
 COPIED = {
@@ -43,12 +44,11 @@ BYTES_PER_MESSAGE = 6_000
 """What a copied message takes in all tables and the WAL, to be held against the free space before."""
 
 
-async def fill(dsn: str, messages: int, panel_rows: int) -> None:
+async def fill(pool: Pool, messages: int, panel_rows: int) -> None:
     """Writes `messages` messages' worth of past and `panel_rows` patients on panels; then every table is analyzed."""
     if not messages and not panel_rows:
         return
-    connection = await asyncpg.connect(dsn)
-    try:
+    async with pool.acquire() as connection:
         if messages:
             await connection.execute("select prepare_message_seen(current_date - 361, current_date)")
             for table, changed in COPIED.items():
@@ -56,19 +56,15 @@ async def fill(dsn: str, messages: int, panel_rows: int) -> None:
         if panel_rows:
             await connection.execute(
                 "insert into panel_member (recipient_id, domain, value, applied_at) "
-                "select 'facility:snf-' || lpad((n % 10)::text, 2, '0'), 'STJ', 'P' || n, now() "
+                "select 'facility:bench-' || lpad((n % 10)::text, 2, '0'), 'STJ', 'P' || n, now() "
                 "from generate_series(1, $1::int) as n",
                 panel_rows,
             )
         await connection.execute("vacuum analyze")
         await connection.execute("checkpoint")
-    finally:
-        await connection.close()
 
 
-async def _copy(
-    connection: "asyncpg.Connection[asyncpg.Record]", table: str, changed: dict[str, str], messages: int
-) -> None:
+async def _copy(connection: Transaction, table: str, changed: dict[str, str], messages: int) -> None:
     rows = await connection.fetch(
         "select column_name from information_schema.columns where table_name = $1 and is_identity = 'NO' "
         "order by ordinal_position",

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 from tests.benchmarks import parsers
-from tests.benchmarks.messages import LARGE_BYTES, SMALL_BYTES, VARIANTS, Visits
 from tests.benchmarks.timing import Row, row
 from tocengine.encounters.fold import fold
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
@@ -12,17 +11,18 @@ from tocengine.model.ids import FacilityId, FeedName, MessageId, derive
 from tocengine.model.message import ContentType, Message
 from tocengine.model.profile import IdentifierDomain, SendingFacility, Source, SourceProfile
 from tocengine.normalize.normalizer import HL7v2Normalizer
+from tocengine.simulation.load.visits import SMALL_BYTES, VARIANTS, Mix, Visits
 
 
 def measure_parsers(size: int = SMALL_BYTES) -> list[Row]:
     """One row per HL7 v2 library: parse and read 25 fields of the same messages."""
-    visits = Visits(size)
+    visits = Visits(Mix(size=size))
     return parsers.measure([visits.discharge(number) for number in range(VARIANTS)])
 
 
 def measure(size: int = SMALL_BYTES) -> list[Row]:
     """One row per stage, each over the same hundred discharges of about `size` bytes."""
-    visits, now = Visits(size), datetime.now(UTC)
+    visits, now = Visits(Mix(size=size)), datetime.now(UTC)
     bodies = [visits.discharge(number) for number in range(VARIANTS)]
     normalizer = HL7v2Normalizer(_source())
     records = CloudEventRecords(KeyHasher(bytes(32)))
@@ -61,6 +61,3 @@ def _message(body: bytes, now: datetime) -> Message:
         received_at=now,
         body=body,
     )
-
-
-SIZES = {"2 KB": SMALL_BYTES, "9 KB": LARGE_BYTES}

@@ -18,8 +18,8 @@ import msgspec
 
 from tests.acceptance.load import Load, Tally, arrived
 from tests.acceptance.setting import Embedded, Setting
-from tests.benchmarks import usage
 from tests.endurance.partners import FailingReceivers
+from tocengine.simulation.load import usage
 
 SAMPLE_S = 10.0
 QUIET_S = 180.0

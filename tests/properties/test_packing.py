@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.benchmarks.messages import Visits
 from tocengine.formats.packing import pack, unpack
+from tocengine.simulation.load.visits import Mix, Visits
 
 
 @given(st.binary(max_size=20_000) | st.text(max_size=5_000).map(str.encode))
@@ -25,7 +25,7 @@ def test_what_was_not_packed_is_refused_or_plain(stored: bytes) -> None:
 
 
 def test_messages_become_small() -> None:
-    body = Visits(9_000).discharge(3)
+    body = Visits(Mix(size=9_000)).discharge(3)
     assert len(pack(body)) < len(body) / 2
 
 

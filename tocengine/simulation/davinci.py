@@ -12,8 +12,8 @@ MRN_SYSTEM = "urn:oid:2.16.840.1.113883.19.7"
 VISIT_SYSTEM = "urn:oid:2.16.840.1.113883.19.7.1"
 
 
-def discharge_bundle(visit: Visit, *, destination_npi: str) -> bytes:
-    """A `notification-discharge` message of a finished inpatient stay."""
+def discharge_bundle(visit: Visit, *, destination_npi: str = "") -> bytes:
+    """A `notification-discharge` message of a finished inpatient stay; without a destination the patient went home."""
     assert visit.discharged_at is not None
     urn = {name: f"urn:uuid:{derive('simulation', visit.number, name)}" for name in _PARTS}
     resources: dict[str, dict[str, object]] = {
@@ -33,13 +33,14 @@ def discharge_bundle(visit: Visit, *, destination_npi: str) -> bytes:
         "attending": _practitioner(visit.attending),
         "hospital": {"resourceType": "Organization", "active": True, "name": "Valley General"},
         "unit": {"resourceType": "Location", "status": "active", "name": visit.unit},
-        "destination": {
+    }
+    if visit.destination:
+        resources["destination"] = {
             "resourceType": "Location",
             "status": "active",
             "identifier": [{"system": NPI_SYSTEM, "value": destination_npi}],
             "name": visit.destination,
-        },
-    }
+        }
     if visit.person.pcp:
         resources["pcp"] = _practitioner(visit.person.pcp)
     bundle = {
@@ -61,6 +62,11 @@ _PARTS = ("header", "encounter", "patient", "attending", "hospital", "unit", "de
 
 def _encounter(visit: Visit, urn: dict[str, str]) -> dict[str, object]:
     assert visit.discharged_at is not None
+    hospitalization: dict[str, object] = {
+        "dischargeDisposition": _coded("https://www.nubc.org/CodeSystem/PatDischargeStatus", visit.disposition)
+    }
+    if visit.destination:
+        hospitalization["destination"] = {"reference": urn["destination"]}
     return {
         "resourceType": "Encounter",
         "meta": {"profile": [PROFILE + "adt-notification-encounter"]},
@@ -82,10 +88,7 @@ def _encounter(visit: Visit, urn: dict[str, str]) -> dict[str, object]:
             }
         ],
         "period": {"start": visit.admitted_at.isoformat(), "end": visit.discharged_at.isoformat()},
-        "hospitalization": {
-            "dischargeDisposition": _coded("https://www.nubc.org/CodeSystem/PatDischargeStatus", visit.disposition),
-            "destination": {"reference": urn["destination"]},
-        },
+        "hospitalization": hospitalization,
         "location": [{"location": {"reference": urn["unit"]}}],
         "serviceProvider": {"reference": urn["hospital"]},
     }

@@ -1,4 +1,4 @@
-"""Owns the recipients of the benchmarks: an HTTP server in a process of its own that checks every notice it is sent.
+"""Owns the recipients of a load: an HTTP server in a process of its own that checks every notice it is sent.
 
 It costs a tenth of what a web framework would, so that it does not compete with what is measured. A notice counts if
 its signature is right and it tells the expected recipient, once, of the discharge of a visit that exists.
@@ -18,7 +18,7 @@ import httptools
 import msgspec
 import uvloop
 
-from tests.benchmarks.messages import facility_id
+from tocengine.simulation.load.visits import facility_id, facility_index, number_of
 
 TAKEN = b"HTTP/1.1 204 No Content\r\n\r\n"
 REFUSED = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"
@@ -59,7 +59,8 @@ _decode = msgspec.json.Decoder(_Envelope).decode
 class _Book:
     """Checks notices and counts them."""
 
-    def __init__(self, visits: int, secret: bytes) -> None:
+    def __init__(self, visits: int, secret: bytes, tag: str) -> None:
+        self._tag = tag
         self.received = Received(arrived=array("d", bytes(8 * visits)))
         self._secret = secret
         self._ranks = bytearray(visits)
@@ -81,12 +82,14 @@ class _Book:
             return "signature"
         try:
             data = _decode(body).data
-            number = int(data.encounter.visit_number.removeprefix("V"))
+            number = number_of(data.encounter.visit_number)
         except (msgspec.MsgspecError, ValueError):
             return "content"
         if data.notice_id.encode() != notice_id or data.level != LEVEL:
             return "envelope"
-        if not 0 <= number < len(self._ranks) or path != f"/webhook/{facility_id(number)}".encode():
+        if self._tag not in data.encounter.visit_number or not 0 <= number < len(self._ranks):
+            return "another load"
+        if path != _path(number):
             return "recipient"
         return self._count(number, data, now)
 
@@ -103,6 +106,10 @@ class _Book:
             self.received.arrived[number] = now
             self.received.taken += 1
         return ""
+
+
+def _path(number: int) -> bytes:
+    return f"/webhook/{facility_id(facility_index(number))}".encode()
 
 
 class _Connection(asyncio.Protocol):
@@ -137,9 +144,9 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._book.take(self._path, self._headers, b"".join(self._body)))
 
 
-async def _serve(pipe: "Pipe[Received | int, str]", visits: int, secret: bytes) -> None:
+async def _serve(pipe: "Pipe[Received | int, str]", visits: int, secret: bytes, tag: str) -> None:
     loop = asyncio.get_running_loop()
-    book = _Book(visits, secret)
+    book = _Book(visits, secret, tag)
     server = await loop.create_server(lambda: _Connection(book), "127.0.0.1", 0, backlog=512)
     pipe.send(server.sockets[0].getsockname()[1])
     ended = asyncio.Event()
@@ -158,6 +165,6 @@ async def _serve(pipe: "Pipe[Received | int, str]", visits: int, secret: bytes) 
     server.close()
 
 
-def serve(pipe: "Pipe[Received | int, str]", visits: int, secret: bytes) -> None:
+def serve(pipe: "Pipe[Received | int, str]", visits: int, secret: bytes, tag: str) -> None:
     """Says its port, then answers "taken" with the number of visits told of and "all" with everything."""
-    uvloop.run(_serve(pipe, visits, secret))
+    uvloop.run(_serve(pipe, visits, secret, tag))

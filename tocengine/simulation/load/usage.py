@@ -8,6 +8,16 @@ from pathlib import Path
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
+def everything() -> list[int]:
+    """Every process there is now."""
+    return [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+
+
+def program(pid: int) -> str:
+    """What a process runs, by its short name."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def children(pid: int) -> list[int]:
     """The processes `pid` has started and that have not ended."""
     return [
@@ -35,6 +45,11 @@ def tree_cpu_s(pid: int) -> float:
         except FileNotFoundError:
             continue  # it ended between the two looks; the next reading has it among its parent's
     return total
+
+
+def parent(pid: int) -> int:
+    """The process that started `pid`."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _stat(pid: int) -> list[int]:

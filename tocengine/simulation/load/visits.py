@@ -1,4 +1,4 @@
-"""Owns the messages of the benchmarks: visits that differ in everything a hospital's differ in, at a given size.
+"""Owns the messages of a load: visits that differ in everything a hospital's differ in, at a given size.
 
 A visit's number says everything about it, so that senders and receiver need not exchange what was sent: number n is
 variant n modulo `VARIANTS`, and its notice goes to the facility of that variant.
@@ -7,13 +7,18 @@ variant n modulo `VARIANTS`, and its notice goes to the facility of that variant
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
+from tocengine.model.ids import derive
 from tocengine.simulation.adt import AdtWriter, Visit, escape, fields
+from tocengine.simulation.davinci import MRN_SYSTEM, discharge_bundle
 from tocengine.simulation.day import ATTENDING
 from tocengine.simulation.people import Clinician, Person, Population, npi
 
 VARIANTS = 100
 FACILITIES = 10
 SMALL_BYTES, LARGE_BYTES = 2_000, 9_000
+SIZES = {"2 KB": SMALL_BYTES, "9 KB": LARGE_BYTES}
 MARK = "99999999"  # stands for the visit's number in what is prepared
 DIAGNOSES = (
     ("I50.9", "Heart failure, unspecified"),
@@ -31,78 +36,118 @@ PAYERS = ("EMPIRE HEALTH PLAN", "MOHAWK VALLEY MUTUAL", "NORTH STAR ADVANTAGE")
 TESTS = (("2345-7", "Glucose", "mg/dL"), ("2951-2", "Sodium", "mmol/L"), ("718-7", "Hemoglobin", "g/dL"))
 
 
-def facility_id(number: int) -> str:
-    """The facility that is told of the visit's discharge."""
-    return f"snf-{number % VARIANTS % FACILITIES:02d}"
+class Hospital(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose name the messages carry: MSH-3, MSH-4, and who assigned the numbers, in HL7 v2 and as a FHIR system."""
+
+    application: str = "ADTOUT"
+    facility: str = "STJ"
+    authority: str = "STJ"
+    system: str = MRN_SYSTEM
+
+
+class Mix(msgspec.Struct, frozen=True, kw_only=True):
+    """What the messages of one load are. `tag` is in every number, so that no two loads of an engine meet."""
+
+    tag: str = ""
+    size: int = SMALL_BYTES
+    told_every: int = 1  # of so many discharges one goes to a facility, the others home: nobody is told of those
+    early_every: int = 0  # of so many discharges one comes before its admission and is held back; 0: none
+    bundles: bool = False  # discharges are FHIR Bundles, which need no admission before them
+    hospital: Hospital = Hospital()
+
+    def told(self, number: int) -> bool:
+        """Whether the visit's discharge leads to a notice."""
+        return number % self.told_every == 0
+
+    def early(self, number: int) -> bool:
+        """Whether the visit's discharge comes before its admission."""
+        return self.early_every > 0 and not self.bundles and number % self.early_every == 0
+
+
+def facility_index(number: int) -> int:
+    """Which facility is told of the visit's discharge."""
+    return number % VARIANTS % FACILITIES
+
+
+def facility_id(index: int) -> str:
+    """Its id in the directory."""
+    return f"bench-{index:02d}"
 
 
 def facility_alias(index: int) -> str:
     """What the hospital calls the facility in PV1-37."""
-    return f"SKILLED NURSING {index:02d}"
+    return f"BENCHMARK NURSING {index:02d}"
 
 
-def visit_number(number: int) -> str:
-    """PV1-19.1 of the visit."""
-    return f"V{number:08d}"
+def facility_npi(index: int) -> str:
+    """What a Bundle calls it by."""
+    return npi(90_000 + index)
+
+
+def number_of(visit_number: str) -> int:
+    """The number of the visit that a notice names. Raises ValueError where it is none of ours."""
+    return int(visit_number[-len(MARK) :])
 
 
 class Visits:
-    """Writes the admission (A01) and the discharge (A03) of any number of visits of about `size` bytes each."""
+    """Writes the admission (A01) and the discharge (A03, or a Bundle) of any number of visits."""
 
-    def __init__(self, size: int = SMALL_BYTES, now: datetime | None = None, told_every: int = 1) -> None:
-        """Prepares the variants: admitted three hours before `now`, discharged five minutes before.
-
-        Of `told_every` discharges one goes to a facility, the others home: nobody is told of those.
-        """
-        self._told_every = told_every
-        self._admissions: list[list[bytes]] = []
-        self._discharges: list[list[bytes]] = []
-        self._home: list[list[bytes]] = []
+    def __init__(self, mix: Mix, now: datetime | None = None) -> None:
+        """Prepares the variants: admitted three hours before `now`, discharged five minutes before."""
+        self.mix = mix
         population = Population(seed=1)
         at = (now or datetime.now(UTC)).replace(microsecond=0)
-        for variant in range(VARIANTS):
-            admission, discharge, home = _variant(variant, population.person(), at, size)
-            self._admissions.append(admission.split(MARK.encode()))
-            self._discharges.append(discharge.split(MARK.encode()))
-            self._home.append(home.split(MARK.encode()))
+        variants = [_variant(variant, population.person(), at, mix) for variant in range(VARIANTS)]
+        self._admissions, self._discharges, self._home = (
+            [message.split(MARK.encode()) for message in kind] for kind in zip(*variants, strict=True)
+        )
 
     def admission(self, number: int) -> bytes:
         """The A01. Nobody is told of it: the patient has no practitioner and is on no panel."""
         return _numbered(self._admissions, number)
 
     def discharge(self, number: int) -> bytes:
-        """The A03: one notice, to the facility the patient goes to, if the patient goes to one."""
-        return _numbered(self._discharges if number % self._told_every == 0 else self._home, number)
+        """One notice, to the facility the patient goes to, if the patient goes to one."""
+        return _numbered(self._discharges if self.mix.told(number) else self._home, number)
 
 
 def _numbered(variants: list[list[bytes]], number: int) -> bytes:
     return (b"%08d" % number).join(variants[number % VARIANTS])
 
 
-def _variant(variant: int, person: Person, now: datetime, size: int) -> tuple[bytes, bytes, bytes]:
-    admitted = now - timedelta(hours=3, seconds=variant)
+def _variant(variant: int, person: Person, now: datetime, mix: Mix) -> tuple[bytes, bytes, bytes]:
+    """The admission, the discharge to a facility and the discharge home."""
     gone = now - timedelta(minutes=5, seconds=variant)
     visit = Visit(
-        number=f"V{MARK}",
-        person=replace(person, mrn=MARK),
+        number=f"V{mix.tag}{MARK}",
+        person=replace(person, mrn=f"{mix.tag}{MARK}"),
         patient_class="I",
         unit=UNITS[variant % len(UNITS)],
         attending=ATTENDING[variant % len(ATTENDING)],
-        admitted_at=admitted,
+        admitted_at=now - timedelta(hours=3, seconds=variant),
         diagnosis=DIAGNOSES[variant % len(DIAGNOSES)],
     )
-    discharged = visit.but(disposition="03", destination=facility_alias(variant % FACILITIES), discharged_at=gone)
-    writer = AdtWriter("ADTOUT", "STJ", "STJ", prefix=f"B{MARK}-")
-    admission = writer.message("A01", visit, admitted, admitted + timedelta(seconds=2))
-    discharge = writer.message("A03", discharged, gone, gone + timedelta(seconds=2))
-    went_home = writer.message(
-        "A03", visit.but(disposition="01", discharged_at=gone), gone, gone + timedelta(seconds=2)
-    )
-    return (
-        _filled(admission, variant, person, size),
-        _filled(discharge, variant, person, size),
-        _filled(went_home, variant, person, size),
-    )
+    index = facility_index(variant)
+    told = visit.but(disposition="03", destination=facility_alias(index), discharged_at=gone)
+    home = visit.but(disposition="01", discharged_at=gone)
+    sender = mix.hospital
+    writer = AdtWriter(sender.application, sender.facility, sender.authority, prefix=f"B{mix.tag}{MARK}-")
+
+    def message(trigger: str, of: Visit, at: datetime) -> bytes:
+        return _filled(writer.message(trigger, of, at, at + timedelta(seconds=2)), variant, person, mix.size)
+
+    admission = message("A01", visit, visit.admitted_at)
+    if mix.bundles:
+        return admission, _bundle(told, mix, facility_npi(index)), _bundle(home, mix)
+    return admission, message("A03", told, gone), message("A03", home, gone)
+
+
+def _bundle(visit: Visit, mix: Mix, destination_npi: str = "") -> bytes:
+    """As the hospital's FHIR sender writes it, with an id of its own."""
+    own_id = str(derive("simulation", visit.number))
+    body = discharge_bundle(visit, destination_npi=destination_npi)
+    body = body.replace(own_id.encode(), f"{mix.tag}-{MARK}".encode())
+    return body.replace(MRN_SYSTEM.encode(), mix.hospital.system.encode())
 
 
 def _filled(message: bytes, variant: int, person: Person, size: int) -> bytes:

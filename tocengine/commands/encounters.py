@@ -60,6 +60,8 @@ def _print(story: Story) -> None:
     print_line(
         f"Visit {story.domain}|{story.visit_number} of patient {story.patient} at {story.facility}", markup=False
     )
+    if story.merged:
+        print_line(f"Merged into it: {', '.join(story.merged)}", markup=False)
     print_line(f"State {story.state}, opened {opened}, closed {closed}. Flags: {', '.join(story.flags) or 'none'}.")
     for fact in story.facts:
         print_line(f"Stands: {fact}", markup=False)

@@ -8,10 +8,22 @@ from typing import Any
 import msgspec
 
 from tocengine.encounters.fold import fold
+from tocengine.encounters.identity import (
+    Forest,
+    Register,
+    keys_of,
+    moved_from,
+    moved_to,
+    patient_id_of,
+    rekeys,
+)
+from tocengine.encounters.ownership import owned
+from tocengine.encounters.postgres_identity import read_account_edges, read_families
 from tocengine.encounters.state import EncounterBody, Folded
 from tocengine.formats.packing import unpack
 from tocengine.model.event import Event, Processing
 from tocengine.model.identity import VisitKey
+from tocengine.model.ids import MessageId, PatientId
 from tocengine.ports import Transaction
 from tocengine.postgres import load_queries
 
@@ -35,12 +47,21 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     flags: tuple[str, ...] = ()
 
 
+class Learned(msgspec.Struct, frozen=True):
+    """An event and when the engine knew it; `of_person` where it was kept with a person, not with the visit."""
+
+    at: datetime
+    event: Event
+    of_person: bool = False
+
+
 class Story(msgspec.Struct, frozen=True, kw_only=True):
     """An encounter and its timeline, oldest first. Names the visit and the patient: PHI."""
 
     encounter_id: str
     domain: str
     visit_number: str
+    merged: tuple[str, ...]  # AUTHORITY|number of the visits that were merged into it
     patient: str  # AUTHORITY|number, of the surviving record
     facility: str
     feed: str
@@ -52,27 +73,56 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     timeline: tuple[Moment, ...]
 
 
+class Known(msgspec.Struct, frozen=True):
+    """What a story is told with: the numbers a visit goes by, its own first, and who is who around it, as of now."""
+
+    visits: tuple[VisitKey, ...]
+    register: Register
+    accounts: Forest
+
+    @property
+    def visit(self) -> VisitKey:
+        """The number that survives."""
+        return self.visits[0]
+
+    def counting(self, learned: Iterable[Learned]) -> list[Event]:
+        """The events that count of the visit, of those learned so far."""
+        history: list[Event] = []
+        statements: list[Event] = []
+        for each in learned:
+            (statements if each.of_person else history).append(each.event)
+        return owned(self.visit, self.visits, history, statements, self.register, self.accounts).events
+
+
 async def find_visits(connection: Transaction, number: str, domain: str) -> list[Row]:
-    """The encounters with a visit number, of one assigning authority or of any ("")."""
+    """The encounters with a visit number, of one assigning authority or of any (""). A number that was merged into
+    another one leads to the visit that survives."""
     return [dict(row) for row in await connection.fetch(QUERIES["encounters_by_visit"], number, domain)]
 
 
 async def read_story(connection: Transaction, found: Row) -> Story:
-    """The story of an encounter that `find_visits` gave."""
-    encounter_id = found["encounter_id"]
+    """The story of an encounter that `find_visits` gave, with those of the visits that were merged into it."""
 
-    async def rows(query: str) -> Sequence[Row]:
-        return [dict(row) for row in await connection.fetch(QUERIES[query], encounter_id)]
+    async def rows(query: str, key: object) -> Sequence[Row]:
+        return [dict(row) for row in await connection.fetch(QUERIES[query], key)]
 
+    numbers = await rows("encounter_numbers", found["encounter_id"])
+    visits = tuple(VisitKey(row["domain"], row["visit_number"]) for row in numbers)
+    members = [row["encounter_id"] for row in numbers]
+    history = [
+        Learned(row["learned_at"], _decode_event(unpack(row["summary"])))
+        for row in await rows("encounter_events", members)
+    ]
+    register, statements = await _people(connection, found["patient_id"], history)
+    accounts = Forest(await read_account_edges(connection, (), [[said.event for said in statements]]))
+    learned = sorted([*history, *statements], key=lambda each: each.at)
     body = _decode_body(unpack(found["body"]))
-    visit = VisitKey(str(found["domain"]), str(found["visit_number"]))
-    events = await rows("encounter_events")
     lines = [
-        *messages(visit, [(row["learned_at"], _decode_event(unpack(row["summary"]))) for row in events]),
-        *(_held(row) for row in await rows("encounter_held")),
-        *(_transition(row) for row in await rows("encounter_transitions")),
-        *(_decision(row) for row in await rows("encounter_decisions")),
-        *(_notice(row) for row in await rows("encounter_notices")),
+        *messages(Known(visits, register, accounts), learned),
+        *(_held(row) for row in await rows("encounter_held", members)),
+        *(_transition(row) for row in await rows("encounter_transitions", members)),
+        *(_decision(row) for row in await rows("encounter_decisions", members)),
+        *(_notice(row) for row in await rows("encounter_notices", members)),
     ]
     facts = (
         f"{entry.fact.kind} {entry.fact.effective.text}"
@@ -80,9 +130,10 @@ async def read_story(connection: Transaction, found: Row) -> Story:
         for entry in body.announced
     )
     return Story(
-        encounter_id=str(encounter_id),
-        domain=visit.domain,
-        visit_number=visit.value,
+        encounter_id=str(found["encounter_id"]),
+        domain=visits[0].domain,
+        visit_number=visits[0].value,
+        merged=tuple(f"{visit.domain}|{visit.value}" for visit in visits[1:]),
         patient=f"{found['patient_domain']}|{found['patient_value']}",
         facility=str(found["facility"]),
         feed=str(found["feed"]),
@@ -95,17 +146,38 @@ async def read_story(connection: Transaction, found: Row) -> Story:
     )
 
 
-def messages(visit: VisitKey, learned: Sequence[tuple[datetime, Event]]) -> Iterable[Moment]:
-    """One line for each event, in the order in which they became known, with what was known of the visit then."""
-    known: list[Event] = []
-    before = Folded(visit=visit)
-    for learned_at, event in learned:
-        known.append(event)
-        after = fold(visit, known)
+async def _people(
+    connection: Transaction, owner: PatientId, history: Iterable[Learned]
+) -> tuple[Register, list[Learned]]:
+    """Everybody whom a visit was ever filed under or its messages name, and what was said of them by itself."""
+    ids = {owner, *(patient_id_of(key) for each in history for key in keys_of(each.event))}
+    while True:
+        patients = await read_families(connection, ids)
+        ids.update(patient.patient_id for patient in patients)
+        rows = await connection.fetch(QUERIES["encounter_statements"], list(ids))
+        said = [Learned(row["learned_at"], _decode_event(unpack(row["summary"])), of_person=True) for row in rows]
+        moved = {patient_id_of(key) for each in said for key in (*moved_from(each.event), *moved_to(each.event))}
+        if moved <= ids:
+            return Register(patients), said
+        ids |= moved
+
+
+def messages(known: Known, learned: Sequence[Learned]) -> Iterable[Moment]:
+    """One line for each event that counts of the visit or says whose it is, in the order in which they became known,
+    with what was known of the visit then."""
+    counting = {(event.message_id, event.part) for event in known.counting(learned)}
+    before, shown = Folded(visit=known.visit), set[tuple[MessageId, int]]()
+    for number, each in enumerate(learned, 1):
+        event = each.event
+        identity = (event.message_id, event.part)
+        if identity in shown or not (identity in counting or rekeys(event)):
+            continue
+        shown.add(identity)
+        after = fold(known.visit, known.counting(learned[:number]))
         yield Moment(
-            at=learned_at,
+            at=each.at,
             what="message",
-            text=_said(event, visit, before, after),
+            text=_said(event, known, before, after),
             state=after.state if after.state is not before.state else "",
             message_id=str(event.message_id),
             flags=tuple(sorted({*after.flags} - {*before.flags})),
@@ -113,14 +185,16 @@ def messages(visit: VisitKey, learned: Sequence[tuple[datetime, Event]]) -> Iter
         before = after
 
 
-def _said(event: Event, visit: VisitKey, before: Folded, after: Folded) -> str:
+def _said(event: Event, known: Known, before: Folded, after: Folded) -> str:
     parts = [f"{event.trigger} of {event.feed}, control id {event.control_id}, recorded {event.recorded.text}"]
     if event.effective is not None and event.effective.at != event.recorded.at:
         parts.append(f"effective {event.effective.text}")
     if event.processing is not Processing.PRODUCTION:
         parts.append(event.processing)
-    if event.visit != visit:
-        parts.append("of another visit" if event.visit else "of the person")
+    if event.visit is None or event.merges:
+        parts.append("of the person")
+    elif event.visit != known.visit:
+        parts.append(f"under {event.visit.value}" if event.visit in known.visits else "of another visit")
     if before.last is not None and event.order_key < before.last:
         parts.append("late: folded anew")
     if event.revision:

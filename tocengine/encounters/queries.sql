@@ -201,43 +201,47 @@ with gone as (
 select message_id, part from gone
 
 -- name: encounters_by_visit
--- With the surviving record of the patient; domain '' is any.
+-- The surviving encounters, with the surviving record of the patient; domain '' is any.
 select e.*, person.domain as patient_domain, person.value as patient_value
 from encounter e
 join patient filed on filed.patient_id = e.patient_id
 join patient person on person.patient_id = coalesce(filed.survivor_id, filed.patient_id)
-where e.visit_number = $1 and ($2 = '' or e.domain = $2) order by e.domain
+where e.encounter_id in (select coalesce(survivor_id, encounter_id) from encounter
+                         where visit_number = $1 and ($2 = '' or domain = $2))
+order by e.domain, e.visit_number
+
+-- name: encounter_numbers
+-- An encounter and those merged into it.
+select encounter_id, domain, visit_number from encounter where encounter_id = $1 or survivor_id = $1
+order by survivor_id nulls first, domain, visit_number
 
 -- name: encounter_events
--- In the order in which they became known, with what was said of the person.
-select learned_at, summary from encounter_event where encounter_id = $1
-union all
-select s.learned_at, s.summary from encounter n
-join patient filed on filed.patient_id = n.patient_id
-join patient known on coalesce(known.survivor_id, known.patient_id) = coalesce(filed.survivor_id, filed.patient_id)
-join patient_event s on s.patient_id = known.patient_id
-where n.encounter_id = $1
-order by learned_at
+-- In the order in which they became known.
+select learned_at, summary from encounter_event where encounter_id = any($1::uuid[]) order by learned_at
+
+-- name: encounter_statements
+-- What was said of persons without naming a visit, in the order in which it became known.
+select learned_at, summary from patient_event where patient_id = any($1::uuid[]) order by learned_at
 
 -- name: encounter_held
-select held_at, release_at, summary from held_event where encounter_id = $1
+select held_at, release_at, summary from held_event where encounter_id = any($1::uuid[])
 
 -- name: encounter_transitions
 -- In the order in which they were said; the log is written in the batch that made them.
 select t.kind, t.status, t.effective, t.supersedes, t.message_id,
        coalesce((select max(learned_at) from encounter_event v
                  where v.encounter_id = t.encounter_id and v.message_id = t.message_id), t.created_at) as stored_at
-from transition t where t.encounter_id = $1 order by t.created_at, t.transition_id
+from transition t where t.encounter_id = any($1::uuid[]) order by t.created_at, t.transition_id
 
 -- name: encounter_decisions
 select d.recipient_id, d.fact_kind, d.occurrence, d.basis, d.reason, d.status, d.notice_id, d.message_id,
        greatest(d.decided_at, (select max(learned_at) from encounter_event v
                                where v.encounter_id = d.encounter_id and v.message_id = d.message_id)) as decided_at
-from decision d where d.encounter_id = $1 order by d.decision_id
+from decision d where d.encounter_id = any($1::uuid[]) order by d.decision_id
 
 -- name: encounter_notices
 select notice_id, recipient_id, state, reason, ended_at from notice
-where encounter_id = $1 and ended_at is not null order by sequence
+where encounter_id = any($1::uuid[]) and ended_at is not null order by sequence
 
 -- name: store_due
 insert into encounter_due (encounter_id, kind, due_at)

@@ -34,7 +34,7 @@ def measure(size: int = SMALL_BYTES) -> list[Row]:
     return [
         row("frame", lambda: [FrameReader(2**20).receive(each) for each in framed]),
         row("parse and read 25 fields", lambda: [parsers.read(body) for body in bodies]),
-        row("parse, map, serialize", lambda: [normalizer.normalize(message) for message in messages]),
+        row("parse, map, check, serialize", lambda: [normalizer.normalize(message) for message in messages]),
         row("build log records", lambda: [records.events(message, found) for message, found in events]),
         row("decode event", lambda: [reader.event(record) for record in stored]),
         row("fold two events", lambda: [fold(None, [found[0].summary, found[0].summary]) for _, found in events]),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, timedelta
 
 import msgspec
+import orjson
 
 from tocengine.errors import ContentError, SetAsideError
 from tocengine.formats.fhir.incoming import Notification, read_notifications
@@ -126,6 +127,9 @@ def labels_of(resource: Resource) -> set[tuple[str, str]]:
     return set()
 
 
+_NOTHING = orjson.dumps(collection([]))
+
+
 def _followed(event: Event, trigger: str, position: int) -> EventRecord:
     """What comes right after `event`, of the same message, and has no content of its own."""
     summary = msgspec.structs.replace(
@@ -137,7 +141,7 @@ def _followed(event: Event, trigger: str, position: int) -> EventRecord:
         unmapped=(),
         flags=(),
     )
-    return EventRecord(summary=summary, fhir=msgspec.Raw(collection([])))
+    return EventRecord(summary=summary, fhir=msgspec.Raw(_NOTHING))
 
 
 def _effective(trigger: str, encounter: EncounterFacts, notification: Notification, reader: Reader) -> Timestamp | None:

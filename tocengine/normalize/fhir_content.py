@@ -51,7 +51,9 @@ def collection_of(
         if resource["resourceType"] == "DocumentReference":
             naming.rewrite_attachments(resource)
             found += link(resource, encounter_id(visit), patient_id(patient))
-    return collection({str(resource["id"]): resource for resource in [*found, *(document or ())]}.values())
+    return orjson.dumps(
+        collection({str(resource["id"]): resource for resource in [*found, *(document or ())]}.values())
+    )
 
 
 class _Naming:

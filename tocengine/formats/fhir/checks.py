@@ -1,18 +1,28 @@
-"""Owns what a JSON Schema cannot see of a Bundle: required elements, choices, the calendar, references, bindings
-and the rules of messages. Findings name the place and the rule, never a value: it may be PHI.
+"""Owns what may not leave: everything wrong with a Bundle, by place and rule, never a value: it may be PHI.
+
+The schema sees elements one by one; here is what it cannot see: references, and the rules of messages.
 """
 
-import re
-from collections.abc import Iterator, Mapping
-from datetime import date
+from collections.abc import Iterator
 
+import jsonschema_rs
 import msgspec
 
-from tocengine.formats.fhir.elements import PRIMITIVES, Element, Elements, elements
 from tocengine.formats.fhir.resources import Json, Resource
+from tocengine.formats.fhir.schema import validator
 
-_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
-_TIMES = frozenset({"date", "dateTime", "instant"})
+RULES = {
+    "required": "required",
+    "minItems": "empty",
+    "minProperties": "empty",
+    "type": "not of its type",
+    "pattern": "not of its type",
+    "minimum": "not of its type",
+    "enum": "not one of the codes",
+    "additionalProperties": "unknown element",
+    "falseSchema": "more than one of a choice",
+}
+"""What to call each kind of error the schema finds."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -23,86 +33,18 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def check_bundle(bundle: Resource) -> list[Finding]:
-    """Everything wrong with `bundle`; empty if it may leave."""
-    declared = elements()
-    findings = list(_check(bundle, "Bundle", "Bundle", declared))
+    """Everything wrong with `bundle`; empty if it may leave. For people: `validity` finds sooner that all is well."""
+    findings = [_found(error) for error in validator().iter_errors(bundle)]
     findings.extend(_check_references(bundle))
     if bundle.get("type") == "message":
-        findings.extend(_check_message(bundle))
+        findings.extend(check_message(bundle))
     return findings
 
 
-def _check(value: Json, kind: str, path: str, declared: Elements) -> Iterator[Finding]:
-    if not isinstance(value, dict):
-        yield Finding(path, "not an object")
-        return
-    if not value:
-        yield Finding(path, "empty")
-    rows = declared.types[kind]
-    for name, content in value.items():
-        element = rows.get(name)
-        if element is not None:
-            yield from _check_element(content, element, f"{path}.{name}", declared)
-        elif content is None or content == "" or content in ([], {}):
-            yield Finding(f"{path}.{name}", "empty")
-    yield from _check_presence(value, rows, path)
-
-
-def _check_presence(value: Mapping[str, Json], rows: Mapping[str, Element], path: str) -> Iterator[Finding]:
-    choices: dict[str, int] = {}
-    for element in rows.values():
-        if element.required and element.name not in value and "_" + element.name not in value:
-            yield Finding(f"{path}.{element.name}", "required")
-        if element.choice and element.name in value:
-            choices[element.choice] = choices.get(element.choice, 0) + 1
-    for choice, count in choices.items():
-        if count > 1:
-            yield Finding(f"{path}.{choice}[x]", "more than one of a choice")
-
-
-def _check_element(content: Json, element: Element, path: str, declared: Elements) -> Iterator[Finding]:
-    if element.many:
-        if not isinstance(content, list) or not content:
-            yield Finding(path, "not a list, or an empty one")
-            return
-        for position, item in enumerate(content):
-            yield from _check_value(item, element, f"{path}[{position}]", declared)
-    else:
-        yield from _check_value(content, element, path, declared)
-
-
-def _check_value(content: Json, element: Element, path: str, declared: Elements) -> Iterator[Finding]:
-    if content is None or content == "" or content == '""':
-        yield Finding(path, "empty")
-    elif element.binding and content not in declared.bindings[element.binding]:
-        yield Finding(path, "code outside its required binding")
-    elif element.type in _TIMES:
-        if not _in_calendar(content):
-            yield Finding(path, "not in the calendar")
-    elif element.type in PRIMITIVES:
-        if isinstance(content, str) and not content.strip():
-            yield Finding(path, "empty")
-    elif element.type == "Resource":
-        kind = content.get("resourceType") if isinstance(content, dict) else None
-        if not isinstance(kind, str) or kind not in declared.types:
-            yield Finding(path, "unknown resource type")
-        else:
-            yield from _check(content, kind, path, declared)
-    else:
-        yield from _check(content, element.type, path, declared)
-
-
-def _in_calendar(text: Json) -> bool:
-    if not isinstance(text, str):
-        return False
-    day = _DAY.match(text)
-    if day is None:
-        return len(text) in (4, 7) and text[:4].isdigit()
-    try:
-        date(int(day[1]), int(day[2]), int(day[3]))
-    except ValueError:
-        return False
-    return True
+def _found(error: jsonschema_rs.ValidationError) -> Finding:
+    path = "Bundle" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
+    missing = getattr(error.kind, "property", None)
+    return Finding(f"{path}.{missing}" if missing else path, RULES.get(error.kind.name, "not valid"))
 
 
 def _check_references(bundle: Resource) -> Iterator[Finding]:
@@ -134,7 +76,7 @@ def _references(value: Json, path: str) -> Iterator[tuple[str, str]]:
             yield from _references(inner, f"{path}[{position}]")
 
 
-def _check_message(bundle: Resource) -> Iterator[Finding]:
+def check_message(bundle: Resource) -> Iterator[Finding]:
     """Bundle rules of messages (https://hl7.org/fhir/R4/bundle.html, bdl-12) and of Da Vinci notifications 1.1.0."""
     for name in ("id", "timestamp"):
         if name not in bundle:

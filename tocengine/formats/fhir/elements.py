@@ -29,14 +29,14 @@ class Elements(msgspec.Struct, frozen=True):
 
     def is_resource(self, name: str) -> bool:
         """Whether the type stands by itself (has `resourceType` and `id`)."""
-        return name in _RESOURCES
+        return name in RESOURCES or name == "Bundle"
 
 
-_RESOURCES = frozenset(
-    """Patient Encounter Practitioner Organization Location Condition AllergyIntolerance Coverage RelatedPerson
-    Procedure Observation DocumentReference MessageHeader Provenance Bundle""".split()
+RESOURCES = tuple(
+    """Condition Practitioner Organization Location Encounter Patient AllergyIntolerance Observation Coverage
+    RelatedPerson Procedure MessageHeader Provenance DocumentReference""".split()
 )
-RESOURCES = _RESOURCES - {"Bundle"}
+"""The resources of a Bundle, those that there are most of first."""
 PRIMITIVES = frozenset(
     "string code uri url boolean date dateTime instant positiveInt unsignedInt integer decimal base64Binary".split()
 )

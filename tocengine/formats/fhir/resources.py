@@ -7,8 +7,6 @@ nothing here may be changed after it was built. No block ever holds an empty str
 from collections.abc import Iterable
 from typing import TypeAlias
 
-import orjson
-
 from tocengine.formats.fhir.ids import URN
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
@@ -112,13 +110,13 @@ def entry(resource: Resource) -> Resource:
     return {"fullUrl": f"{URN}{resource['id']}", "resource": resource}
 
 
-def collection(resources: Iterable[Resource]) -> bytes:
-    """The `collection` Bundle of `resources` in JSON."""
+def collection(resources: Iterable[Resource]) -> Resource:
+    """The `collection` Bundle of `resources`."""
     bundle: Resource = {"resourceType": "Bundle", "type": "collection"}
     entries: list[Json] = [entry(resource) for resource in resources]
     if entries:
         bundle["entry"] = entries
-    return orjson.dumps(bundle)
+    return bundle
 
 
 def references_in(value: Json) -> Iterable[str]:

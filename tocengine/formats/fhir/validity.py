@@ -1,23 +1,45 @@
 """Owns the last look at a Bundle before it leaves: what is not valid is not sent.
 
-The schema, compiled, sees structure, types and patterns; the checks see what it cannot. Both together cost less than
-the POST that follows.
+The schema, compiled, sees the elements; references are looked up in the bytes. Nothing else is done for a Bundle that
+is well; what is wrong with another is found by `checks`.
 """
 
 import orjson
 
 from tocengine.errors import InvalidBundleError
-from tocengine.formats.fhir.checks import check_bundle
+from tocengine.formats.fhir.checks import check_bundle, check_message
+from tocengine.formats.fhir.ids import URN
+from tocengine.formats.fhir.resources import Resource
 from tocengine.formats.fhir.schema import validator
 
 _SHOWN = 5
+_URL = b'"fullUrl":"'
+_REFERENCE = b'"reference":"'
+_LENGTH = len(URN) + len("00000000-0000-0000-0000-000000000000") + len('"')
 
 
-def assert_valid(body: bytes) -> None:
-    """Raises InvalidBundleError for a Bundle in JSON with anything wrong; it names places and rules, never values."""
-    bundle = orjson.loads(body)
+def assert_valid(body: bytes, bundle: Resource | None = None) -> None:
+    """Raises InvalidBundleError for a Bundle in compact JSON with anything wrong; `bundle` is what `body` was made of.
+
+    The error names places and rules, never values.
+    """
+    if bundle is None:
+        bundle = orjson.loads(body)
+    amiss = any(check_message(bundle)) if bundle.get("type") == "message" else False
+    if validator().is_valid(bundle) and _resolved(body) and not amiss:
+        return
     findings = [f"{finding.path}: {finding.rule}" for finding in check_bundle(bundle)]
-    if not validator().is_valid(bundle):
-        findings.append("Bundle: outside the schema")
     if findings:
         raise InvalidBundleError(findings[:_SHOWN])
+
+
+def _resolved(body: bytes) -> bool:
+    """Whether each fullUrl is a UUID's and unique, and each reference one of them. Inside a string of JSON the
+    quotation marks of what is searched would be escaped, so it is found nowhere else."""
+    urls = [after[:_LENGTH] for after in body.split(_URL)[1:]]
+    unique = set(urls)
+    return (
+        len(unique) == len(urls)
+        and unique.issuperset([after[:_LENGTH] for after in body.split(_REFERENCE)[1:]])
+        and all(url.endswith(b'"') for url in unique)
+    )

@@ -10,15 +10,16 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tocengine.embedded import EmbeddedPostgres
 from tocengine.postgres import Pool, create_pool, migrate
 
 pytest_plugins = ["tests.services.fixtures", "tests.services.validator"]
 
-settings.register_profile("ci", derandomize=True)  # a run that failed fails again; `make search` looks further
-settings.register_profile("search", max_examples=5000)
+# In CI a run that failed fails again, and a busy machine is no failure; `make search` looks further.
+settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("search", settings.get_profile("ci"), derandomize=False, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 TEMPLATE = "migrated"

@@ -60,8 +60,10 @@ components = st.lists(values, min_size=1, max_size=10).map("^".join)
 fields = st.lists(components, min_size=1, max_size=2).map("~".join)
 
 
-def _segment(name: str, size: int) -> st.SearchStrategy[str]:
-    return st.lists(fields, max_size=size).map(lambda found: "|".join([name, *found]))
+def _segment(name: str, size: int) -> st.SearchStrategy[list[str]]:
+    """A segment split at its fields, some of which say anything: field N is item N."""
+    said = st.dictionaries(st.integers(1, size), fields, max_size=8)
+    return said.map(lambda found: [name, *(found.get(number, "") for number in range(1, max(found, default=0) + 1))])
 
 
 TRIGGERS = "A01 A03 A04 A06 A08 A11 A13 A17 A20 A28 A31 A40 A60 A99 Z99".split()
@@ -71,21 +73,17 @@ OTHERS = "PD1 PV2 ROL PRT DG1 AL1 IAM IN1 NK1 MRG PR1 OBX ZBE ARV CON ZZZ".split
 @st.composite
 def messages(draw: st.DrawFn) -> bytes:
     """ADT messages with a patient and a visit, and anything in all other fields."""
-    trigger = draw(
-        st.sampled_from(
-            ["A01", "A03", "A04", "A06", "A08", "A11", "A13", "A17", "A20", "A28", "A31", "A40", "A60", "A99", "Z99"]
-        )
-    )
-    pid = draw(_segment("PID", 30)).split("|")
+    pid = draw(_segment("PID", 30))
     pid += [""] * (4 - len(pid))
     pid[3] = draw(st.sampled_from(["77^^^STJ^MR", pid[3]]))
-    pv1 = draw(_segment("PV1", 50)).split("|")
+    pv1 = draw(_segment("PV1", 50))
     pv1 += [""] * (20 - len(pv1))
     pv1[19] = draw(st.sampled_from(["V1^^^STJ", pv1[19]]))
     others = [draw(_segment(name, 25)) for name in draw(st.lists(st.sampled_from(OTHERS), max_size=5))]
-    others += [f"OBX|1|{draw(values)}|29463-7^{draw(values)}^LN||{draw(fields)}|{draw(fields)}|||||{draw(values)}"]
-    head = f"MSH|^~\\&|A|STJ|C|D|{draw(values)}||ADT^{trigger}|1|P|2.5.1"
-    return "\r".join([head, draw(_segment("EVN", 7)), "|".join(pid), "|".join(pv1), *others, ""]).encode()
+    weight = f"OBX|1|{draw(values)}|29463-7^{draw(values)}^LN||{draw(fields)}|{draw(fields)}|||||{draw(values)}"
+    head = f"MSH|^~\\&|A|STJ|C|D|{draw(values)}||ADT^{draw(st.sampled_from(TRIGGERS))}|1|P|2.5.1"
+    segments = ["|".join(each) for each in (draw(_segment("EVN", 7)), pid, pv1, *others)]
+    return "\r".join([head, *segments, weight, ""]).encode()
 
 
 def _strings(value: object) -> Iterator[object]:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check crash bench bench-growth corpus pairs soak fuzz search clean
+.PHONY: install demo test check crash bench bench-growth corpus pairs validate soak fuzz search clean
 
 install: $(STAMP)  ## the environment, with .venv/bin/tocengine
 
@@ -46,6 +46,9 @@ soak: install  ## load for MINUTES while parts are killed at random and receiver
 
 pairs: install  ## what other converters make of the same messages, where the corpus is there
 	$(BIN)/python -m tests.conformance.pairs_report
+
+validate: install  ## every notice and event of the corpus before the HL7 validator, where both are there: minutes
+	$(BIN)/python -m tests.corpus.validate
 
 fuzz: install  ## coverage-guided fuzzing of what reads a sender's bytes: SECONDS=60
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'

@@ -45,7 +45,7 @@ def pairs() -> Iterator[Pair]:
 
 
 def _pair(name: str, body: bytes, expected: object) -> Pair:
-    body, trigger, made_up = _as_adt(body)
+    body, trigger, made_up = as_adt(body)
     if isinstance(expected, dict) and "resource_counts" in expected:
         return Pair(
             name,
@@ -62,7 +62,8 @@ def _pair(name: str, body: bytes, expected: object) -> Pair:
     return Pair(name, body, trigger, resources=tuple(found), made_up=made_up)
 
 
-def _as_adt(body: bytes) -> tuple[bytes, str, frozenset[str]]:
+def as_adt(body: bytes) -> tuple[bytes, str, frozenset[str]]:
+    """`body` as an ADT message about a patient's visit, its trigger, and which numbers were put in for that."""
     text = body.decode("utf-8", "surrogateescape").lstrip("\x0b\ufeff").replace("\x1c", "")
     lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
     if not lines or not lines[0].startswith("MSH"):

@@ -10,6 +10,7 @@ import pytest
 
 from tests.fixtures.adt import adt, movement, normalized, pv1
 from tests.fixtures.notices import ENGINE, SUNNYSIDE, URL, notice, snapshot
+from tests.services.validator import write_bundles
 from tocengine.formats.fhir.checks import check_bundle
 from tocengine.formats.fhir.notification import render_notification
 from tocengine.formats.fhir.schema import validator
@@ -97,6 +98,5 @@ def test_every_resource_is_a_valid_r4b_model() -> None:
 def test_the_hl7_validator_finds_no_error_in_any_notice(
     fhir_validate: Callable[[Path], list[str]], tmp_path: Path
 ) -> None:
-    for name, body in notices().items():
-        (tmp_path / f"{name}.json").write_bytes(body)
+    write_bundles(notices(), tmp_path)
     assert fhir_validate(tmp_path) == []

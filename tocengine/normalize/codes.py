@@ -23,6 +23,7 @@ from tocengine.formats.fhir.resources import (
     Resource,
     coding,
     concept,
+    is_identifier_type,
 )
 from tocengine.model.facts import CareSetting, PatientClass
 from tocengine.model.profile import Source, SourceProfile
@@ -33,7 +34,7 @@ ADMITTED_HERE = "09"
 MAPPABLE = (
     "class", "patient_type", "disposition", "admit_source", "service", "sex", "relationship",
     "diagnosis.type", "diagnosis.system", "allergy.type", "allergy.severity", "marital_status.status", "visit.priority",
-    "observation.kept",
+    "observation.kept", "identifier_type",
 )  # fmt: skip
 """Tables a feed's local codes can be added to while the engine runs (``tocengine codes map``)."""
 NUBC_ORIGIN = "https://www.nubc.org/CodeSystem/PointOfOrigin"
@@ -57,6 +58,7 @@ class IdentifierType(Row, frozen=True):
 
     rank: int
     keep: bool = True
+    code: str | None = None  # of table 0203; None where the code sent is one
 
 
 class DispositionRow(Row, frozen=True):
@@ -199,7 +201,7 @@ def codes_for(source: Source, wrap: Wrap = plain) -> Codes:
         local_classes=wrap("class_map", classes),
         patient_types=wrap("patient_type_map", {**local.classes("patient_type"), **profile.patient_type_map}),
         sexes=wrap("sex", local.over("sex", _text("sex"))),
-        identifier_types=wrap("identifier_type", _rows("identifier_type", IdentifierType)),
+        identifier_types=wrap("identifier_type", local.over("identifier_type", _identifier_types())),
         name_uses=wrap("name_use", _text("name_use")),
         telecom_uses=wrap("telecom.use", _text("telecom", "use")),
         telecom_systems=wrap("telecom.system", _text("telecom", "system")),
@@ -289,6 +291,14 @@ def _triggers(profile: SourceProfile) -> dict[str, Trigger]:
     if profile.enabled_events:
         return {trigger: row for trigger, row in rows.items() if trigger in profile.enabled_events}
     return rows
+
+
+def _identifier_types() -> dict[str, IdentifierType]:
+    rows = _rows("identifier_type", IdentifierType)
+    return {
+        code: msgspec.structs.replace(row, code=row.code or code) if is_identifier_type(code) or row.code else row
+        for code, row in rows.items()
+    }
 
 
 def _admit_source(code: str, row: AdmitSourceRow) -> Resource:

@@ -2,14 +2,20 @@
 
 import orjson
 
-from tests.fixtures.adt import EVN, PID, adt, encounter_facts, event, movement, normalized, pv1, received, source
-from tocengine.formats.fhir.resources import Resource
+from tests.fixtures.adt import (
+    EVN,
+    PID,
+    adt,
+    encounter_facts,
+    event,
+    movement,
+    normalized,
+    pv1,
+    received,
+    resources,
+    source,
+)
 from tocengine.normalize.normalizer import HL7v2Normalizer
-
-
-def _resources(body: bytes, kind: str) -> list[Resource]:
-    entries = orjson.loads(bytes(normalized(body).fhir))["entry"]
-    return [each["resource"] for each in entries if each["resource"]["resourceType"] == kind]
 
 
 def test_diagnoses_get_role_certainty_and_their_dot() -> None:
@@ -28,13 +34,13 @@ def test_diagnoses_get_role_certainty_and_their_dot() -> None:
         ("R07.9", "Chest pain", "A"),
         ("", "Fall", "W"),
     ]
-    listed = _resources(body, "Encounter")[0]["diagnosis"]
+    listed = resources(body, "Encounter")[0]["diagnosis"]
     assert isinstance(listed, list)
-    codes = [each.get("use", {}).get("coding", [{}])[0].get("code") for each in listed]  # type: ignore[union-attr,index]
+    codes = [each.get("use", {}).get("coding", [{}])[0].get("code") for each in listed]
     assert codes == ["DD", "AD", None]
-    assert listed[0]["rank"] == 1  # type: ignore[index,call-overload]
-    conditions = _resources(body, "Condition")
-    assert [each["verificationStatus"]["coding"][0]["code"] for each in conditions] == [  # type: ignore[index,call-overload]
+    assert listed[0]["rank"] == 1
+    conditions = resources(body, "Condition")
+    assert [each["verificationStatus"]["coding"][0]["code"] for each in conditions] == [
         "confirmed",
         "provisional",
         "provisional",
@@ -44,10 +50,10 @@ def test_diagnoses_get_role_certainty_and_their_dot() -> None:
 
 def test_allergies() -> None:
     body = movement("A08", None, "AL1|1|DA|PCN^Penicillin^L|SV|Rash~Hives", "AL1|2||NKA", "AL1|3|FA|^Peanut|MO")
-    first, none, third = _resources(body, "AllergyIntolerance")
+    first, none, third = resources(body, "AllergyIntolerance")
     assert (first["type"], first["category"], first["criticality"]) == ("allergy", ["medication"], "high")
-    assert len(first["reaction"]) == 2  # type: ignore[arg-type]
-    assert none["code"]["coding"][0]["code"] == "716186003"  # type: ignore[index,call-overload]
+    assert len(first["reaction"]) == 2
+    assert none["code"]["coding"][0]["code"] == "716186003"
     assert "type" not in none
     assert "criticality" not in third
     assert third["code"] == {"text": "Peanut"}
@@ -55,19 +61,19 @@ def test_allergies() -> None:
 
 def test_coverage_needs_a_payer() -> None:
     body = movement("A01", None, "IN1|1|MCR^Plan A|0001|EVERGREEN HEALTH||||G7||||20250101", "IN1|2|X")
-    (coverage,) = _resources(body, "Coverage")
+    (coverage,) = resources(body, "Coverage")
     assert coverage["period"] == {"start": "2025-01-01"}
-    assert "EVERGREEN HEALTH" in [each["name"] for each in _resources(body, "Organization")]
+    assert "EVERGREEN HEALTH" in [each["name"] for each in resources(body, "Organization")]
     assert "payer_missing:IN1-4" in event(body).flags
 
 
 def test_relatives_and_organizations() -> None:
     body = movement("A01", None, "NK1|1|VOSS^PETER|SPO^Spouse||^PRN^PH^^1^315^5550199", "NK1|2|SUNRISE LLC|EMR")
-    (related,) = _resources(body, "RelatedPerson")
+    (related,) = resources(body, "RelatedPerson")
     assert related["relationship"] == [
         {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "SPS"}]}
     ]
-    contacts = _resources(body, "Patient")[0]["contact"]
+    contacts = resources(body, "Patient")[0]["contact"]
     assert isinstance(contacts, list)
     assert len(contacts) == 1
 

@@ -1,11 +1,15 @@
 """PID and PD1: identifiers, names, dates, null and empty."""
 
+import msgspec
 import pytest
 from msgspec import UNSET
 
-from tests.fixtures.adt import adt, event, movement, normalized, patient_facts
+from tests.fixtures.adt import adt, event, movement, normalized, patient_facts, received, resources, source
 from tocengine.errors import ContentError
+from tocengine.formats.fhir.resources import IDENTIFIER_TYPE as TYPES
+from tocengine.model.event import UnmappedCode
 from tocengine.model.identity import PatientKey
+from tocengine.normalize.normalizer import HL7v2Normalizer
 
 
 def _pid(**fields: str) -> str:
@@ -40,6 +44,36 @@ def test_a_social_security_number_is_kept_nowhere() -> None:
     record = normalized(movement("A01", pid=_pid(f3="00777^^^STJ^MR~987654321^^^^SS", f19="987654321")))
     assert b"987654321" not in bytes(record.fhir)
     assert "987654321" not in str(record.summary)
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown", "open_"),
+    [
+        ("MR", {"coding": [{"system": TYPES, "code": "MR"}]}, False),
+        ("MRN", {"coding": [{"system": TYPES, "code": "MR"}]}, False),
+        ("RI", {"coding": [{"system": TYPES, "code": "RI"}]}, False),
+        ("CHARTNO", {"text": "CHARTNO"}, True),
+    ],
+)
+def test_an_identifier_type_is_a_code_of_table_0203_or_words(sent: str, shown: dict[str, object], open_: bool) -> None:
+    body = movement("A01", pid=_pid(f3=f"00777^^^STJ^{sent}"))
+    (patient,) = resources(body, "Patient")
+    assert [each["type"] for each in patient["identifier"]] == [shown]
+    assert (UnmappedCode("identifier_type", sent) in event(body).unmapped) is open_
+
+
+def test_a_mapped_identifier_type_is_shown_as_what_it_means() -> None:
+    mapped = msgspec.structs.replace(source(), local_codes={"identifier_type": {"CHARTNO": "MR"}})
+    message = received(movement("A01", pid=_pid(f3="9^^^STJ^PI~00777^^^STJ^CHARTNO")))
+    (record,) = HL7v2Normalizer(mapped).normalize(message)
+    assert (record.summary.patient, record.summary.unmapped) == (PatientKey("STJ", "00777"), ())
+    assert b"CHARTNO" not in bytes(record.fhir)
+
+
+@pytest.mark.parametrize(("oid", "is_one"), [("2.16.840.1.113883.19.5", True), ("2.16.0840.1", False), ("2.", False)])
+def test_only_a_well_formed_oid_becomes_a_uri_of_one(oid: str, is_one: bool) -> None:
+    body = bytes(normalized(movement("A01", pid=_pid(f3=f"00777^^^&{oid}&ISO^MR"))).fhir)
+    assert (b"urn:oid:%b" % oid.encode() in body) is is_one
 
 
 @pytest.mark.parametrize("identifiers", ["", '""', "987654321^^^^SS", "D1^^^NY^DL"])

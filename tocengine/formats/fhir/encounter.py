@@ -1,6 +1,7 @@
 """Owns the Encounter of a notification: the tracked state and facts, with what only the chart knows, at a level."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from tocengine.formats.fhir import facts
 from tocengine.formats.fhir.chart import participation
@@ -30,10 +31,12 @@ from tocengine.model.encounter import Snapshot, TransitionKind, TransitionStatus
 from tocengine.model.facts import PatientClass, known
 from tocengine.model.notice import Basis, Notice
 from tocengine.model.profile import IdentifierDomain
+from tocengine.model.time import Timestamp
 
 DISCHARGES = frozenset(
     {TransitionKind.ED_DISCHARGE, TransitionKind.INPATIENT_DISCHARGE, TransitionKind.PATIENT_EXPIRED}
 )
+_ANY = datetime.min.replace(tzinfo=UTC)
 ATTENDING = concept(coding(PARTICIPATION, "ATND"))
 
 
@@ -116,11 +119,15 @@ def _period(notice: Notice, snapshot: Snapshot, status: str, *, whole: bool) -> 
     if start:
         period["start"] = start.text
     if finished:
-        if end is None:
-            period["end"] = notice.effective
-        elif start is None or facts.in_order(start, end):
-            period["end"] = end.text
+        ended = end or _stated(notice.effective)
+        if start is None or facts.in_order(start, ended):
+            period["end"] = ended.text
     return period
+
+
+def _stated(text: str) -> Timestamp:
+    """A FHIR dateTime as a time; of a date, which is compared as text, any instant will do."""
+    return Timestamp(text=text, at=datetime.fromisoformat(text) if len(text) > 10 else _ANY)
 
 
 def _participants(

@@ -142,14 +142,15 @@ def domain_system(domain: str, domains: Mapping[str, IdentifierDomain], kind: st
 
 def is_oid(text: str) -> bool:
     """Whether `text` has the form of an ISO object identifier."""
-    return text[:2] in ("0.", "1.", "2.") and text.replace(".", "").isdigit()
+    first, *arcs = text.split(".")
+    if first not in ("0", "1", "2") or not arcs:
+        return False
+    return all(arc.isdecimal() and arc.isascii() and (arc[0] != "0" or arc == "0") for arc in arcs)
 
 
 def patient_identifier(found: Identifier, domains: Mapping[str, IdentifierDomain]) -> Resource:
     """A Patient.identifier."""
     kind = found.type or "MR"
-    if found.type and not found.type.isalnum():
-        kind = "MR"
     return identifier(domain_system(found.domain, domains, kind.lower()), found.value, identifier_type(kind))
 
 

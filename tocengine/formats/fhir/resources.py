@@ -77,17 +77,27 @@ def identifier(system: str, value: str, kind: Resource | None = None) -> Resourc
     return {"type": kind, "system": system, "value": value}
 
 
-def identifier_type(code: str) -> Resource:
-    """The CodeableConcept of a code of HL7 table 0203."""
-    known = _IDENTIFIER_TYPES.get(code)
-    if known is None:
-        known = concept(coding(IDENTIFIER_TYPE, code))
-    return known
-
-
 _IDENTIFIER_TYPES = {
-    code: concept(coding(IDENTIFIER_TYPE, code)) for code in ("MR", "PI", "PT", "VN", "AN", "NPI", "SN", "MB")
+    code: concept(coding(IDENTIFIER_TYPE, code))
+    for code in (
+        "AC ACSN AM AMA AN ANC AND ANON ANT APRN ASID BA BC BCFN BCT BR BRN BSNR CC CONM CY CZ DC DCFN DDS DEA DFN DI "
+        "DL DN DO DP DPM DR DS EI EN ESN FDR FDRFN FI FILL GI GL GN HC IND JHN LACSN LANR LI LN LR MA MB MC MCD MCN "
+        "MCR MCT MD MI MR MRT MS NBSNR NCT NE NH NI NII NIIP NP NPI OBI OD PA PC PCN PE PEN PHC PHE PHO PI PLAC PN "
+        "PNT PPIN PPN PRC PRN PT QA RI RN RPH RR RRI RRP SB SID SL SN SNBSN SNO SP SR SS STN TAX TN TPR TRL U UDI "
+        "UPIN USID VN VP VS WC WCN WP XV XX"
+    ).split()
 }
+"""The codes of HL7 table 0203."""
+
+
+def is_identifier_type(code: str) -> bool:
+    """Whether `code` is one of HL7 table 0203."""
+    return code in _IDENTIFIER_TYPES
+
+
+def identifier_type(code: str) -> Resource:
+    """The CodeableConcept of a code of HL7 table 0203; of anything else what was sent, in words."""
+    return _IDENTIFIER_TYPES.get(code) or concept(text=code)
 
 
 def reference(resource_id: str) -> Resource:

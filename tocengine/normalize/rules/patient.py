@@ -6,7 +6,7 @@ from msgspec import UNSET, UnsetType
 
 from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import patient_id
-from tocengine.formats.fhir.resources import Json, Resource, concept
+from tocengine.formats.fhir.resources import Json, Resource, concept, is_identifier_type
 from tocengine.formats.hl7v2.datatypes import CX, XAD, XPN, XTN
 from tocengine.formats.hl7v2.parser import Field, Repetition, Segment
 from tocengine.model.facts import Address, PatientFacts, PersonName
@@ -33,12 +33,16 @@ def identifiers(reading: Reading, fields: Iterable[Field]) -> tuple[tuple[Identi
             value = clean(cx.value)
             if not value:
                 continue
-            kind = cx.type.upper()
-            row = types.get(kind) or types[_ANY_TYPE]
+            kind = clean(cx.type).upper()
+            row = types.get(kind)
+            if row is None:
+                row = types[_ANY_TYPE]
+                if not is_identifier_type(kind):
+                    reading.unknown_code("identifier_type", kind, "PID-3")
             if not row.keep or cx.authority.namespace.upper() in ("USSSA", "SSA"):
                 continue
             domain = reading.domain(cx.authority) or reading.own_domain()
-            found.append(Identifier(domain, value, kind or None))
+            found.append(Identifier(domain, value, row.code or kind or None))
             if 0 < row.rank < best:
                 best, key = row.rank, PatientKey(domain, value)
     return tuple(found), key

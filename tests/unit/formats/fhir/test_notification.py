@@ -1,7 +1,9 @@
 """What a notice shows at each level and status."""
 
+import msgspec
 import orjson
 import pytest
+from msgspec import UNSET
 
 from tests.fixtures.adt import movement, normalized
 from tests.fixtures.notices import ENGINE, SUNNYSIDE, URL, notice, snapshot
@@ -9,6 +11,7 @@ from tocengine.formats.fhir.notification import render_notification
 from tocengine.formats.fhir.resources import Resource
 from tocengine.model.directory import Level
 from tocengine.model.encounter import EncounterState, TransitionKind, TransitionStatus
+from tocengine.model.facts import EncounterFacts
 from tocengine.model.ids import NoticeId, derive
 from tocengine.model.notice import Basis
 
@@ -105,3 +108,20 @@ def test_a_retraction_shows_the_least_and_says_error() -> None:
 def test_the_same_arguments_give_the_same_bytes() -> None:
     arguments = (notice(RECORD.summary), snapshot(RECORD.summary), bytes(RECORD.fhir), SUNNYSIDE, URL, ENGINE)
     assert render_notification(*arguments) == render_notification(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("died", "end"),
+    [("2026-02-01T10:00:00-05:00", None), ("2026-02-26", "2026-02-26"), ("2026-02-25", None)],
+)
+def test_an_end_before_the_stated_start_is_left_out(died: str, end: str | None) -> None:
+    known = RECORD.summary.encounter_facts
+    assert isinstance(known, EncounterFacts)
+    tracked = snapshot(
+        RECORD.summary, EncounterState.INPATIENT, encounter=msgspec.structs.replace(known, discharged=UNSET)
+    )
+    expired = TransitionKind.PATIENT_EXPIRED
+    told = notice(RECORD.summary, kind=expired, fact_kind=expired, effective=died)
+    bundle = orjson.loads(render_notification(told, tracked, bytes(RECORD.fhir), SUNNYSIDE, URL, ENGINE))
+    (visit,) = [e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Encounter"]
+    assert visit["period"] == {"start": "2026-02-26T10:15:00-05:00", **({"end": end} if end else {})}

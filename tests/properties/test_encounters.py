@@ -13,7 +13,7 @@ from tests.fixtures.visits import CONVERTED, DIRECTORY, EXPIRED, HOME, SNF, STIL
 from tocengine.encounters.fold import diff, fold
 from tocengine.encounters.machine import apply
 from tocengine.encounters.state import Folded
-from tocengine.model.event import Event, Processing
+from tocengine.model.event import Event, MovementAction, NamedMovement, Processing
 from tocengine.model.facts import Destination, Location, PatientClass, PatientFacts, PersonName
 from tocengine.model.identity import Practitioner
 from tocengine.model.ids import MessageId
@@ -39,6 +39,16 @@ SAID = st.fixed_dictionaries(
         "admitted": st.integers(0, 1200).map(lambda minute: at(f"{minute // 60:02}:{minute % 60:02}")),
         "discharged": st.integers(0, 1200).map(lambda minute: at(f"{minute // 60:02}:{minute % 60:02}")),
     },
+)
+
+
+NAMED = st.none() | st.builds(
+    NamedMovement,
+    ids=st.lists(st.sampled_from("1234"), min_size=1, max_size=2, unique=True).map(tuple),
+    action=st.sampled_from(MovementAction),
+    trigger=st.sampled_from(["", "A01", "A02", "A03", "A04"]),
+    starts=st.none() | st.integers(0, 23).map(lambda hour: at(f"{hour:02}:30")),
+    historic=st.booleans(),
 )
 
 
@@ -79,6 +89,7 @@ def histories(draw: st.DrawFn, processing: st.SearchStrategy[Processing] = REAL)
                 ),
                 received_at=when + timedelta(seconds=draw(st.integers(0, 100))),
                 processing=draw(processing),
+                movement=draw(NAMED),
             )
         )
     return events

@@ -6,6 +6,7 @@ What is known of a discharge is changed only by an update or another A03, and cl
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from tocengine.encounters.named import where_it_counts
 from tocengine.encounters.state import Folded
 from tocengine.encounters.steps import Step
 from tocengine.model.encounter import EncounterState
@@ -19,17 +20,12 @@ UPDATES = frozenset(
         Step.UPDATE_INPATIENT,
         Step.UPDATE_OBSERVATION,
         Step.UPDATE_PREADMIT,
+        Step.AMEND,
     }
 )
 DISCHARGES = frozenset({Step.DISCHARGE, Step.DISCHARGE_EMERGENCY, Step.DISCHARGE_INPATIENT})
 NO_PLAN = frozenset({Step.CANCEL_DISCHARGE, Step.CANCEL_ARRIVAL, Step.STILL_PATIENT})
 """Steps whose own discharge fields mean nothing, filled or empty."""
-NOTHING = EncounterFacts()
-
-
-def said_of(event: Event) -> EncounterFacts:
-    """What an event says of its visit."""
-    return NOTHING if event.encounter_facts is UNSET else event.encounter_facts
 
 
 def accumulate(new: Folded, folded: Folded, event: Event, step: Step) -> tuple[str, ...]:
@@ -38,13 +34,9 @@ def accumulate(new: Folded, folded: Folded, event: Event, step: Step) -> tuple[s
         new.patient = overlay(folded.patient, event.patient_facts)
     if step is Step.PERSON or event.encounter_facts is UNSET:
         return ()
-    said, flags = _counted(event.encounter_facts, folded, step)
+    said, flags = _counted(where_it_counts(new, event, step), folded, step)
     new.encounter = overlay(folded.encounter, said)
     location = said.location
-    if step is Step.MOVE and location:
-        new.previous_location = folded.location
-    elif step is Step.CANCEL_MOVE and location is UNSET and folded.previous_location:
-        new.encounter = msgspec.structs.replace(new.encounter, location=folded.previous_location)
     tags = set(location.sensitivity) if location else set()
     if said.disposition and said.disposition.care_setting is CareSetting.PSYCH:
         tags.add("PSY")

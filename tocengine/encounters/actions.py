@@ -5,16 +5,19 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from tocengine.encounters.accumulation import UPDATES, forget_discharge, said_of
+from tocengine.encounters.accumulation import UPDATES, forget_discharge
 from tocengine.encounters.matrix import Action, Cell, cell_of
+from tocengine.encounters.named import ids_cancelled, ids_stated, means_another, place_of, said_of, unknown
 from tocengine.encounters.state import SILENT, UPON_ARRIVAL, Folded, Movement
-from tocengine.encounters.steps import Step, class_said, effective_of, says_converted, says_dead, says_expired
+from tocengine.encounters.steps import ARRIVALS, Step, class_said, effective_of, says_converted, says_dead, says_expired
 from tocengine.model.encounter import EncounterState, TransitionKind
 from tocengine.model.event import Event
 from tocengine.model.facts import PatientClass
 from tocengine.model.time import Timestamp
 
 RECENT = timedelta(hours=24)
+TOLERANCE = timedelta(minutes=15)
+"""A stated admit or discharge time counts as changed only beyond this (domain 2.4)."""
 STRUCK_KEPT = 16
 
 STATE_BY_CLASS = {
@@ -23,6 +26,9 @@ STATE_BY_CLASS = {
     PatientClass.OBSERVATION: EncounterState.OBSERVATION,
     PatientClass.PREADMIT: EncounterState.PREADMIT,
 }
+ARRIVED = UPON_ARRIVAL | {EncounterState.PREADMIT}
+FIRST_STATED_BY = frozenset({"", "A01", "A04", "A05", "A06"})
+"""ZBE-6 of an arrival, whose class says what it is."""
 ACUTE = frozenset({EncounterState.ED, EncounterState.OBSERVATION, EncounterState.INPATIENT})
 
 
@@ -65,6 +71,7 @@ def movement_of(
         occurrence=occurrence,
         implied=implied,
         silent=SILENT.get(event.processing, ""),
+        ids=ids_stated(event),
     )
 
 
@@ -123,6 +130,8 @@ def _leave(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...]
 
 
 def _return(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...]:
+    if means_another(new, event, new.movements[-1].ids):
+        return unknown(new, event)
     _take_off(new, len(new.movements) - 1)
     return ()
 
@@ -176,7 +185,10 @@ def _take_off(new: Folded, position: int) -> tuple[Movement, ...]:
 
 
 def _cancel_close(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...]:
-    _take_off(new, len(new.movements) - 1)
+    if means_another(new, event, new.movements[-1].ids):
+        return unknown(new, event)
+    removed = _take_off(new, len(new.movements) - 1)
+    _note_struck(new, removed)
     forget_discharge(new)
     return ()
 
@@ -184,36 +196,114 @@ def _cancel_close(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[st
 def _cancel(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...]:
     target = _target(new, event, step)
     if target is None:
+        return unknown(new, event) if ids_cancelled(event) and new.movements else ()
+    _cancelled(new, event, _take_off(new, target))
+    return ()
+
+
+def _strike(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...]:
+    """Takes out the movement that is named. What stood above it was stated by itself and stays, but no discharge and
+    no leave of a visit that never began."""
+    ids = ids_cancelled(event)
+    place = place_of(new.movements, ids)
+    if place is None:
+        if new.expected is None or not set(ids).intersection(new.expected.ids):
+            return unknown(new, event)
+        new.expected = None
         return ()
-    removed = _take_off(new, target)
+    end = place + 1
+    if not any(movement.state in ARRIVED for movement in new.movements[:place]):
+        while end < len(new.movements) and new.movements[end].state not in ARRIVED:
+            end += 1
+    below, removed, above = new.movements[:place], new.movements[place:end], new.movements[end:]
+    if below and below[-1].reversed:
+        below = (*below[:-1], msgspec.structs.replace(below[-1], reversed=False))
+    new.movements = (*below, *above)
+    _cancelled(new, event, removed)
+    return ()
+
+
+def _cancelled(new: Folded, event: Event, removed: tuple[Movement, ...]) -> None:
+    """What follows from `removed` being taken back by `event`."""
     new.cancelled_at = event.recorded.at
+    _note_struck(new, removed)
     if any(movement.state is EncounterState.DISCHARGED for movement in removed):
         forget_discharge(new)
     times = tuple(time.at for movement in removed for time in (movement.effective, movement.recorded))
     new.struck = (new.struck + times)[-STRUCK_KEPT:]
     if new.state is EncounterState.CANCELLED:
         new.expired = new.expected = None
+
+
+def _note_struck(new: Folded, removed: tuple[Movement, ...]) -> None:
+    ids = [each for movement in removed for each in movement.ids]
+    if ids:
+        new.struck_ids = (*new.struck_ids, *ids)[-STRUCK_KEPT:]
+
+
+def _amend(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...]:
+    """Gives the movement that is named the time, and where it is an arrival the class, that are stated now."""
+    place = place_of(new.movements, ids_stated(event))
+    if place is None or event.movement is None:
+        return unknown(new, event)
+    movement = new.movements[place]
+    time = event.movement.starts or stated_time(event)
+    if time and moved(base_of(movement), time):
+        movement = msgspec.structs.replace(movement, effective=time, anchor=time)
+    stated = class_said(said_of(event))
+    if movement.state in ARRIVED and event.movement.trigger in FIRST_STATED_BY and stated is not PatientClass.UNKNOWN:
+        arrival = cell_of(EncounterState.NONE, ARRIVALS.get(stated, Step.OUTPATIENT))
+        if arrival.state is not None and arrival.state is not movement.state:
+            kind = None if arrival.fact is TransitionKind.INPATIENT_ADMIT and _no_admission(new) else arrival.fact
+            anew = movement_of(new, event, arrival.state, kind, movement.effective)
+            movement = msgspec.structs.replace(
+                movement, state=arrival.state, kind=kind, occurrence=anew.occurrence, reversed=False
+            )
+    if movement is not new.movements[place]:
+        new.movements = (*new.movements[:place], movement, *new.movements[place + 1 :])
     return ()
 
 
+def stated_time(event: Event) -> Timestamp | None:
+    """When the event happened, if it says so itself and not only when it was recorded."""
+    effective = event.effective
+    return effective if effective is not None and effective.at != event.recorded.at else None
+
+
+def base_of(movement: Movement) -> Timestamp:
+    """The time from which a change is measured."""
+    return movement.anchor or movement.effective
+
+
+def moved(one: Timestamp, other: Timestamp) -> bool:
+    """Whether a stated time counts as changed."""
+    if len(one.text) <= 10 or len(other.text) <= 10:  # a date says nothing of the hour
+        return one.text[:10] != other.text[:10]
+    return abs(one.at - other.at) > TOLERANCE
+
+
 def _target(new: Folded, event: Event, step: Step) -> int | None:
-    """The arrival or admission that is cancelled: the one that took effect at EVN-6, else the last one.
+    """The arrival or admission that is cancelled: the one that is named, or took effect at EVN-6, else the last one.
 
     A cancel that was carried out before (its target is gone, or it was recorded at the same moment) names nothing.
     """
-    states = UPON_ARRIVAL | {EncounterState.PREADMIT}
+    named = place_of(new.movements, ids_cancelled(event))
+    if named is not None:
+        return named
     places = [
         place
         for place, movement in enumerate(new.movements)
-        if movement.state in states and not (place and new.movements[place - 1].reversed)
+        if movement.state in ARRIVED
+        and not (place and new.movements[place - 1].reversed)
+        and not means_another(new, event, movement.ids)
     ]
     if event.effective is not None and step is Step.CANCEL_ARRIVAL:
-        named = event.effective.at
+        stated = event.effective.at
         for place in reversed(places):
             movement = new.movements[place]
-            if _same_minute(named, movement.effective.at) or _same_minute(named, movement.recorded.at):
+            if _same_minute(stated, movement.effective.at) or _same_minute(stated, movement.recorded.at):
                 return place
-        if any(_same_minute(named, time) for time in new.struck):
+        if any(_same_minute(stated, time) for time in new.struck):
             return None
     if event.recorded.at == new.cancelled_at:
         return None
@@ -232,6 +322,8 @@ def _expect(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...
 
 
 def _unexpect(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...]:
+    if new.expected is not None and means_another(new, event, new.expected.ids):
+        return unknown(new, event)
     new.expected = None
     return ()
 
@@ -249,5 +341,7 @@ HANDLERS: dict[Action, Callable[[Folded, Event, Step, Cell], tuple[str, ...]]] =
     Action.CANCEL_CLOSE: _cancel_close,
     Action.EXPECT: _expect,
     Action.UNEXPECT: _unexpect,
+    Action.AMEND: _amend,
+    Action.STRIKE: _strike,
     Action.UNDERLYING: _underlying,
 }

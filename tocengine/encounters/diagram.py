@@ -56,6 +56,23 @@ difference between the facts that stand and those it was told.
 ```mermaid
 {diagram()}
 ```
+
+## Movements that are named
+
+A hospital may name its movements (IHE PAM, segment ZBE). Then a cancel means the one it names and no other:
+
+| message | acts on | and |
+|---|---|---|
+| A11, A27, A38 | the arrival it names | takes back what stands on it too, as always |
+| A13, A52, A25 | the discharge, leave or plan it names | does nothing if that is another than the one in force |
+| A12 | the bed move it names | where later moves follow, the patient stays where they led |
+| Z99, `CANCEL` | whatever it names | takes out that alone; a discharge of a visit that never began goes with it |
+| Z99, `UPDATE` | whatever it names | gives it the time in ZBE-2 or EVN-6, an arrival its class, a move its place |
+
+Of a Z99 that names an earlier movement nothing else counts for the visit as it is now, and a movement stated for the
+record (ZBE-5) moves nobody. A message that names a movement nobody stated changes nothing and opens a work item; should
+the original come later, all is folded anew. What was stated without a name is found by the times given and by what came
+last.
 """
 
 

@@ -16,7 +16,7 @@ from tocengine.model.event import Event
 from tocengine.model.facts import PatientClass, known
 
 WITHIN = timedelta(hours=6)
-MOVES_A_STAY = frozenset({"A01", "A03", "A04", "A06", "A07", "A11", "A13"})
+MOVES_A_STAY = frozenset({"A01", "A03", "A04", "A06", "A07", "A11", "A13", "Z99"})
 OVERLAPS = "overlapping_encounter"
 
 
@@ -29,7 +29,7 @@ def concerns_others(event: Event) -> bool:
     if event.trigger == "A03":
         converted = said is not msgspec.UNSET and says_converted(said)
         return converted or stated is PatientClass.EMERGENCY
-    return stated in (PatientClass.EMERGENCY, PatientClass.INPATIENT) or event.trigger in ("A11", "A13", "A07")
+    return stated in (PatientClass.EMERGENCY, PatientClass.INPATIENT) or event.trigger in ("A11", "A13", "A07", "Z99")
 
 
 def related(folded: Folded, others: Iterable[Folded]) -> Folded:

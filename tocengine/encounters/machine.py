@@ -9,18 +9,17 @@ from datetime import timedelta
 
 import msgspec
 
-from tocengine.encounters.accumulation import DISCHARGES, UPDATES, accumulate, said_of
-from tocengine.encounters.actions import ACUTE, HANDLERS, movement_of
+from tocengine.encounters.accumulation import DISCHARGES, UPDATES, accumulate
+from tocengine.encounters.actions import ACUTE, HANDLERS, base_of, moved, movement_of, stated_time
 from tocengine.encounters.matrix import cell_of
-from tocengine.encounters.state import SILENT, UPON_ARRIVAL, Folded, Movement
-from tocengine.encounters.steps import UNLINKING, Step, effective_of, says_dead, says_expired, step_of
+from tocengine.encounters.named import said_of
+from tocengine.encounters.state import SILENT, UPON_ARRIVAL, Folded
+from tocengine.encounters.steps import Step, effective_of, says_dead, says_expired, step_of, unlinks
 from tocengine.model.encounter import EncounterState, TransitionKind
 from tocengine.model.event import Event
 from tocengine.model.time import Timestamp
 
 WATCHED_AFTER_CLOSE = timedelta(days=7)
-TOLERANCE = timedelta(minutes=15)
-"""A stated admit or discharge time counts as changed only beyond this (domain 2.4)."""
 RESTATING = UPDATES | DISCHARGES | {Step.ED_ARRIVAL, Step.ADMIT, Step.OBSERVATION, Step.OUTPATIENT}
 """Steps that, where they move nothing, may correct a time that was stated before."""
 UNWATCHED = UPDATES | DISCHARGES | {Step.PERSON, Step.MOVE, Step.CANCEL_MOVE, Step.STILL_PATIENT}
@@ -37,7 +36,7 @@ def apply(folded: Folded, event: Event) -> tuple[Folded, tuple[str, ...]]:
     if folded.last is None or place > folded.last:
         new.last = place
     if step is Step.LINK:
-        new.converted = event.trigger not in UNLINKING
+        new.converted = not unlinks(event)
         return new, ()
     new.events += 1
     if step is Step.IGNORE:
@@ -83,35 +82,19 @@ def _restate(new: Folded, folded: Folded, event: Event, step: Step) -> None:
     if top is None:
         return
     if top.state is EncounterState.DISCHARGED:
-        ended = said.discharged or (_stated_time(event) if step in DISCHARGES else None)
-        if ended and _moved(_base(top), ended):
+        ended = said.discharged or (stated_time(event) if step in DISCHARGES else None)
+        if ended and moved(base_of(top), ended):
             _replace(new, len(new.movements) - 1, ended)
     admitted, known = said.admitted, folded.encounter.admitted
-    if not admitted or (known and not _moved(known, admitted)):
+    if not admitted or (known and not moved(known, admitted)):
         return
     arrivals = [place for place, movement in enumerate(new.movements) if movement.state in UPON_ARRIVAL]
-    if any(not _moved(_base(new.movements[place]), admitted) for place in arrivals):
+    if any(not moved(base_of(new.movements[place]), admitted) for place in arrivals):
         return  # it names a movement that is known at that time
     if known:
-        arrivals = [place for place in arrivals if not _moved(_base(new.movements[place]), known)]
+        arrivals = [place for place in arrivals if not moved(base_of(new.movements[place]), known)]
     if len(arrivals) == 1:
         _replace(new, arrivals[0], admitted)
-
-
-def _stated_time(event: Event) -> Timestamp | None:
-    """When the event happened, if it says so itself and not only when it was recorded."""
-    effective = event.effective
-    return effective if effective is not None and effective.at != event.recorded.at else None
-
-
-def _base(movement: Movement) -> Timestamp:
-    return movement.anchor or movement.effective
-
-
-def _moved(one: Timestamp, other: Timestamp) -> bool:
-    if len(one.text) <= 10 or len(other.text) <= 10:  # a date says nothing of the hour
-        return one.text[:10] != other.text[:10]
-    return abs(one.at - other.at) > TOLERANCE
 
 
 def _replace(new: Folded, place: int, time: Timestamp) -> None:

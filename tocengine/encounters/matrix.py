@@ -27,6 +27,8 @@ class Action(StrEnum):
     CANCEL_CLOSE = "CANCEL_CLOSE"
     EXPECT = "EXPECT"
     UNEXPECT = "UNEXPECT"
+    AMEND = "AMEND"  # change the movement that is named
+    STRIKE = "STRIKE"  # take out the movement that is named, and no other
     UNDERLYING = "UNDERLYING"  # as in the state before the leave
 
 
@@ -185,7 +187,9 @@ MATRIX: dict[EncounterState, dict[Step, Cell]] = {
 }
 """A01/A04 of class I while DISCHARGED reopens only if it took effect later, or after a conversion (`machine`)."""
 
+IN_EVERY_STATE = {Step.AMEND: Cell(A.AMEND), Step.STRIKE: Cell(A.STRIKE)}
+
 
 def cell_of(state: EncounterState, step: Step) -> Cell:
     """The cell; one that is not listed keeps the state."""
-    return MATRIX[state].get(step, KEEP)
+    return MATRIX[state].get(step) or IN_EVERY_STATE.get(step, KEEP)

@@ -81,7 +81,7 @@ def inside_kind(before: Folded, after: Folded, event: Event) -> TransitionKind |
         return TransitionKind.LEAVE_START
     if before.state is on_leave and after.state not in (on_leave, EncounterState.DISCHARGED):
         return TransitionKind.LEAVE_END
-    if event.trigger in ("A02", "A12", "A17") and after.location != before.location:
+    if event.trigger in ("A02", "A12", "A17", "Z99") and after.location != before.location:
         return TransitionKind.LOCATION_CHANGE
     return None
 

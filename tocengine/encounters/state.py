@@ -45,6 +45,15 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reversed: bool = False  # A07 took the admission back: its fact no longer stands
     treating: bool = False  # a treating practitioner was known while it was on top
     silent: str = ""  # INITIAL_LOAD, TEST_MESSAGE: the fact is not told, and why
+    ids: tuple[str, ...] = ()  # the sender's names for it (ZBE-1)
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A bed move: where the patient lay `before` it, and the ids its sender gives it."""
+
+    before: Location | None
+    recorded: datetime
+    ids: tuple[str, ...] = ()
 
 
 class BeganAs(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,7 +82,8 @@ class Folded(msgspec.Struct, kw_only=True, omit_defaults=True):
     converted: bool = False  # an inpatient visit names this one as where it came from
     became_stay: VisitKey | None = None  # the inpatient visit this ED visit turned into, as the two let see
     began_as: BeganAs | None = None  # the same from the other side
-    previous_location: Location | None = None
+    moves: tuple[Moved, ...] = ()
+    struck_ids: tuple[str, ...] = ()  # of movements that were cancelled by name: their cancel may come again
     sensitivity: tuple[str, ...] = ()
     part2: bool = False
     flags: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from enum import StrEnum
 import msgspec
 from msgspec import UNSET
 
-from tocengine.model.event import Event, Processing
+from tocengine.model.event import Event, MovementAction, Processing
 from tocengine.model.facts import CareSetting, EncounterFacts, PatientClass, PatientFacts, known
 from tocengine.model.identity import VisitKey
 from tocengine.model.time import Timestamp
@@ -48,6 +48,8 @@ class Step(StrEnum):
     CANCEL_MOVE = "CANCEL_MOVE"
     EXPECT_DISCHARGE = "EXPECT_DISCHARGE"
     CANCEL_EXPECTED = "CANCEL_EXPECTED"
+    AMEND = "AMEND"  # changes the movement it names (Z99, ZBE-4 UPDATE)
+    STRIKE = "STRIKE"  # cancels the movement it names (Z99, ZBE-4 CANCEL)
     PERSON = "PERSON"  # says something of the patient, nothing of this visit
     LINK = "LINK"  # an event of another visit that names this one as where the patient came from
     IGNORE = "IGNORE"  # stored only
@@ -103,7 +105,9 @@ BY_TRIGGER = {
     "A62": Step.UPDATE,
 }
 """Triggers that mean the same whatever the class."""
-LINKING = frozenset({"A01", "A04", "A06", "A11", "A23"})
+NAMING = {MovementAction.UPDATE: Step.AMEND, MovementAction.CANCEL: Step.STRIKE}
+"""Z99 by what it does to the movement it names."""
+ADMISSIONS = frozenset({"A01", "A04", "A06"})
 UNLINKING = frozenset({"A11", "A23"})
 
 
@@ -115,6 +119,8 @@ def step_of(event: Event, visit: VisitKey | None) -> Step:
         return Step.PERSON
     if visit is not None and event.visit != visit:
         return Step.LINK
+    if event.trigger == "Z99":
+        return NAMING.get(event.movement.action, Step.IGNORE) if event.movement else Step.IGNORE
     by_class = BY_CLASS.get(event.trigger)
     if by_class is None:
         return BY_TRIGGER.get(event.trigger, Step.IGNORE)
@@ -156,16 +162,25 @@ def _still_patient(said: EncounterFacts) -> bool:
     return _care_setting(said) is CareSetting.STILL_PATIENT
 
 
+def unlinks(event: Event) -> bool:
+    """Whether an event takes back an admission, and with it what that grew out of."""
+    named = event.movement
+    if event.trigger == "Z99" and named is not None:
+        return named.action is MovementAction.CANCEL and named.trigger in ADMISSIONS
+    return event.trigger in UNLINKING
+
+
 def link_of(event: Event) -> VisitKey | None:
     """The visit an inpatient admission names as the one it grew out of (PV1-50; domain 2.2, second shape)."""
-    if not event.handled or event.visit is None or event.trigger not in LINKING:
+    undoes = unlinks(event)
+    if not event.handled or event.visit is None or not (undoes or event.trigger in ADMISSIONS):
         return None
     if event.processing is Processing.TEST:
         return None
     said = event.encounter_facts
     if said is UNSET or not said.alternate_visit or said.alternate_visit == event.visit.value:
         return None
-    if event.trigger not in UNLINKING and class_said(said) is not PatientClass.INPATIENT:
+    if not undoes and class_said(said) is not PatientClass.INPATIENT:
         return None
     return VisitKey(event.visit.domain, said.alternate_visit)
 

@@ -39,6 +39,7 @@ from tocengine.model.work import WorkItem, WorkKind
 FOR_A_PERSON = {
     "discharge_facts_cleared_by_update": "An update emptied discharge data, which only a cancellation may; ignored.",
     "inpatient_closed_as_admitted": "An inpatient stay was closed with disposition 09; no discharge was told.",
+    "names_unknown_movement": "A message cancels or changes a movement that is not known; nothing was changed.",
     "patient_contradicts_visit": "A message of this visit names another patient; its patient data was not used.",
 }
 """Flags that only a person can settle, each with the sentence of its work item."""

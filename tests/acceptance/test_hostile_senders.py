@@ -1,80 +1,21 @@
 """Hostile senders against the real program: each gets its documented answer, and nobody else notices them."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
-import aiohttp
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.acceptance.hostile import first_answer, latencies, silent
-from tests.acceptance.setting import Embedded, children, embedded
+from tests.acceptance.hostile import Hospital, first_answer, ingest_pid, latencies, metric, running, silent
+from tests.acceptance.setting import Embedded
 from tocengine.formats.mllp import frame
-from tocengine.simulation.adt import AdtWriter, Visit
-from tocengine.simulation.day import ATTENDING, PATEL
-from tocengine.simulation.engine import EngineProcess
 from tocengine.simulation.load.usage import peak_mb
-from tocengine.simulation.people import Population
 from tocengine.simulation.receivers import Receivers
 
 pytestmark = pytest.mark.timeout(180)
-FEED = "TOCENGINE__FEEDS__0__"
-
-
-@asynccontextmanager
-async def running(folder: Path, receivers: Receivers, secret: bytes, **limits: object) -> AsyncIterator[Embedded]:
-    """The engine on the embedded default with these settings of its MLLP feed."""
-    setting = embedded(folder, receivers, secret)
-    environment = {FEED + name.upper(): str(value) for name, value in limits.items()}
-    path = folder / "tocengine.toml"
-    setting.processes["engine"] = EngineProcess(path, setting.ports.admin, environment=environment)
-    await setting.engine.start(deadline_s=90)
-    try:
-        yield setting
-    finally:
-        await setting.stop()
-
-
-class Hospital:
-    """A sender of ordinary messages."""
-
-    def __init__(self) -> None:
-        self._writer = AdtWriter("ADTOUT", "STJ", "STJ", prefix="H")
-        self._population, self._number = Population(11), 0
-
-    def messages(self, count: int) -> list[bytes]:
-        now, made = datetime.now(UTC).replace(microsecond=0), []
-        for _ in range(count):
-            self._number += 1
-            visit = Visit(
-                number=f"H{self._number:05}",
-                person=self._population.person(PATEL),
-                patient_class="I",
-                unit="3N:4",
-                attending=ATTENDING[0],
-                admitted_at=now,
-            )
-            made.append(self._writer.message("A01", visit, now, now))
-        return made
-
-
-async def _metric(setting: Embedded, name: str, **labels: str) -> float:
-    async with aiohttp.ClientSession() as session, session.get(f"{setting.engine.admin}/metrics") as response:
-        text = await response.text()
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 def _ingest_mb(setting: Embedded) -> float:
-    (pid,) = [pid for pid, command in children(setting.engine.pid).items() if "ingest" in command]
-    return peak_mb(pid)
+    return peak_mb(ingest_pid(setting))
 
 
 async def test_500_silent_connections_neither_lock_out_nor_cost_memory(
@@ -88,7 +29,7 @@ async def test_500_silent_connections_neither_lock_out_nor_cost_memory(
         before = _ingest_mb(setting)
         async with silent(port, 500):
             await latencies(port, hospital.messages(20))
-            assert await _metric(setting, "tocengine_mllp_connections", feed="stj-adt") == 500
+            assert await metric(setting, "tocengine_mllp_connections", feed="stj-adt") == 500
             assert _ingest_mb(setting) - before < 40
 
 
@@ -100,14 +41,14 @@ async def test_by_default_silent_connections_of_many_addresses_make_room(
         async with silent(setting.ports.mllp, 500, addresses=50):
             await latencies(setting.ports.mllp, hospital.messages(5))
         counted = [
-            await _metric(setting, "tocengine_mllp_connections_refused_total", reason=reason)
+            await metric(setting, "tocengine_mllp_connections_refused_total", reason=reason)
             for reason in ("made_room", "address_limit", "limit")
         ]
         assert counted[0] >= 500 - 256
         assert counted[1:] == [0, 0]
         async with silent(setting.ports.mllp, 100):
             await latencies(setting.ports.mllp, hospital.messages(5))
-        assert await _metric(setting, "tocengine_mllp_connections_refused_total", reason="address_limit") >= 36
+        assert await metric(setting, "tocengine_mllp_connections_refused_total", reason="address_limit") >= 36
 
 
 async def test_endless_large_slow_and_deaf_senders(folder: Path, receivers: Receivers, secret: bytes) -> None:
@@ -120,8 +61,8 @@ async def test_endless_large_slow_and_deaf_senders(folder: Path, receivers: Rece
         await latencies(port, hospital.messages(10))
         await deaf
         for reason, count in (("timed_out", 1), ("too_large", 2)):
-            assert await _metric(setting, "tocengine_mllp_frames_broken_total", reason=reason) == count
-        assert await _metric(setting, "tocengine_mllp_connections_refused_total", reason="answers_not_read") == 1
+            assert await metric(setting, "tocengine_mllp_frames_broken_total", reason=reason) == count
+        assert await metric(setting, "tocengine_mllp_connections_refused_total", reason="answers_not_read") == 1
         assert _ingest_mb(setting) < 300
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import engine, fhir_bundles, stages
+from tests.benchmarks import bystanders, engine, fhir_bundles, stages
 from tests.benchmarks.timing import Row
 from tocengine.simulation.load.bench import Shape
 from tocengine.simulation.load.figures import figures_table
@@ -21,6 +21,9 @@ console = Console(highlight=False)
 def main(
     only_stages: Annotated[bool, typer.Option("--stages", help="Only the stages.")] = False,
     only_engine: Annotated[bool, typer.Option("--engine", help="Only the whole engine.")] = False,
+    silent: Annotated[
+        int, typer.Option(help="Only what so many silent and half-open connections cost other senders; 0 is not.")
+    ] = 0,
     kafka: Annotated[bool, typer.Option(help="On Kafka, a process per role, instead of the embedded default.")] = False,
     messages: Annotated[int, typer.Option(help="Discharges to send, one notice each.")] = 3000,
     senders: Annotated[int, typer.Option(help="Stop-and-wait MLLP connections.")] = 16,
@@ -36,6 +39,11 @@ def main(
     """Measure what a message costs."""
     load = os.getloadavg()[0]
     console.print(f"{os.cpu_count()} cores, load average {load:.1f} before the run")
+    if silent:
+        beside = asyncio.run(bystanders.measure(silent))
+        console.print(figures_table(f"Answers beside {silent} silent and half-open connections", beside))
+        print(msgspec.json.encode(beside).decode())
+        return
     if not only_engine:
         for name, octets in SIZES.items():
             _show_stages(f"CPU per {name} A03, microseconds", stages.measure(octets))

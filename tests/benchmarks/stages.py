@@ -1,17 +1,23 @@
 """Owns the stage benchmarks: CPU per message of each pure step, in one process, over messages that differ."""
 
+import asyncio
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from tests.benchmarks import parsers
 from tests.benchmarks.timing import Row, row
+from tocengine.adapters.hl7v2_feed import HL7Feed
+from tocengine.adapters.mllp.session import Session
 from tocengine.encounters.fold import fold
+from tocengine.errors import RefusedError
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
-from tocengine.formats.mllp import FrameReader, frame
+from tocengine.formats.mllp import Frame, FrameReader, frame
 from tocengine.model.ids import FacilityId, FeedName, MessageId, derive
-from tocengine.model.message import ContentType, Message
+from tocengine.model.message import ContentType, Disposition, Message, Receipt
 from tocengine.model.profile import IdentifierDomain, SendingFacility, Source, SourceProfile
 from tocengine.normalize.normalizer import HL7v2Normalizer
 from tocengine.simulation.load.visits import SMALL_BYTES, VARIANTS, Mix, Visits
+from tocengine.telemetry import Metrics
 
 
 def measure_parsers(size: int = SMALL_BYTES) -> list[Row]:
@@ -32,6 +38,7 @@ def measure(size: int = SMALL_BYTES) -> list[Row]:
     stored = [records.events(message, found)[0] for message, found in events]
     framed = [frame(body) for body in bodies]
     return [
+        row("bytes to acknowledgment, nothing stored", lambda: asyncio.run(_acknowledge(framed))),
         row("frame", lambda: [FrameReader(2**20).receive(each) for each in framed]),
         row("parse and read 25 fields", lambda: [parsers.read(body) for body in bodies]),
         row("parse, map, check, serialize", lambda: [normalizer.normalize(message) for message in messages]),
@@ -39,6 +46,37 @@ def measure(size: int = SMALL_BYTES) -> list[Row]:
         row("decode event", lambda: [reader.event(record) for record in stored]),
         row("fold two events", lambda: [fold(None, [found[0].summary, found[0].summary]) for _, found in events]),
     ]
+
+
+class _Takes:
+    """An intake that takes everything at once: what is measured is all that stands around it."""
+
+    async def accept(self, message: Message) -> Receipt:
+        return Receipt(message_id=message.message_id, disposition=Disposition.ACCEPTED, answered=message.answers[0])
+
+    async def accept_whole(self, messages: Sequence[Message], ignored: Collection[int] = ()) -> Sequence[Receipt]:
+        return [await self.accept(message) for message in messages]
+
+    async def ignore(self, message: Message) -> Receipt:
+        return await self.accept(message)
+
+    async def refuse(self, message: Message, error: RefusedError) -> Receipt:
+        raise error
+
+
+async def _acknowledge(framed: Sequence[bytes]) -> list[bytes]:
+    """The answers of one MLLP connection: session, header, gate, identity, acknowledgment."""
+    feed = HL7Feed(_source(), _Takes(), lambda: datetime.now(UTC), Metrics())
+    session, answers = Session(2**20, max_in_flight=1), []
+    for each in framed:
+        session.receive(each)
+        (arrival,) = session.start()
+        assert isinstance(arrival.item, Frame)
+        answer = await feed.take(arrival.item.payload, "127.0.0.1")
+        session.answered(arrival.number, answer.body)
+        answers.append(session.to_write())
+    assert all(b"\rMSA|AA|" in answer for answer in answers)
+    return answers
 
 
 def _source() -> Source:

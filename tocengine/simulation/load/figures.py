@@ -1,6 +1,6 @@
 """Owns the figures of a load: computed from what was sent, what arrived and what was used; shown as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from rich.table import Table
@@ -97,12 +97,12 @@ def _per_1000(seconds: float | None, messages: int) -> float | None:
     return None if seconds is None else round(seconds / messages * 1000, 3)
 
 
-def figures_table(title: str, figures: Figures, processes: dict[str, float]) -> Table:
+def figures_table(title: str, figures: msgspec.Struct, processes: Mapping[str, float] | None = None) -> Table:
     """The figures, and the CPU milliseconds per message of each process, the load's own too."""
     table = Table("figure", "value", title=title, title_justify="left", box=None)
     for name in figures.__struct_fields__:
         value = getattr(figures, name)
         table.add_row(name, "elsewhere" if value is None else f"{value:,}")
-    for process, milliseconds in processes.items():
+    for process, milliseconds in (processes or {}).items():
         table.add_row(f"CPU ms per message, {process}", f"{milliseconds:.2f}")
     return table

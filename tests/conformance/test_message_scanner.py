@@ -119,8 +119,9 @@ async def test_a_command_replays_and_publishes_where_no_engine_runs(
     request = Request(run_id=uuid4(), cause=Cause.REPLAY, by="test", at=datetime.now(UTC))
     async with workshop(config, pool, postgres_dsn, PostgresAuditTrail(), PostgresWorkItems()) as shop:
         stretch = Stretch(since=messages[0].received_at, until=messages[9].received_at, feed="stj-adt")
+        flow = shop.publisher.flow
         tally = await replay(
-            shop.scanner, shop.reprocessor, stretch, request, shop.publisher.flow, lambda tally, at: None
+            shop.scanner, shop.reprocessor, stretch, request, flow, lambda tally, at: None, shop.ignores
         )
         assert (tally.messages, tally.events) == (9, 9)
         await shop.publisher.finish()

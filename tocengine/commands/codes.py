@@ -125,7 +125,9 @@ async def _change(config: Config, key: CodeKey, meaning: str | None, *, quiet: b
             tally = await replay_waiting(shop.scanner, shop.reprocessor, key, made, shop.publisher.flow, told)
             if since is not None:  # it meant something else: what was read with that is read again
                 stretch = Stretch(since=since, until=utc_now(), feed=key[0])
-                again = await replay(shop.scanner, shop.reprocessor, stretch, made, shop.publisher.flow, told)
+                again = await replay(
+                    shop.scanner, shop.reprocessor, stretch, made, shop.publisher.flow, told, shop.ignores
+                )
                 tally = _sum(tally, again)
         result = await settled(shop, made)
         await _close_work_item(shop, key, meaning, made)

@@ -53,7 +53,9 @@ async def _replay(config: Config, stretch: Stretch, *, dry_run: bool, quiet: boo
             flow = shop.publisher.flow
             if not dry_run:
                 await _on_record(shop, made, stretch, None)
-            tally = await replay_stretch(shop.scanner, shop.reprocessor, stretch, made, flow, told, dry_run=dry_run)
+            tally = await replay_stretch(
+                shop.scanner, shop.reprocessor, stretch, made, flow, told, shop.ignores, dry_run=dry_run
+            )
         if dry_run:
             return tally, None
         await _on_record(shop, made, stretch, tally)

@@ -60,7 +60,8 @@ def show(tally: Tally, result: Result | None) -> None:
     """For a person."""
     output.stdout.print(
         f"{tally.messages} messages: {tally.changed} changed ({tally.events} events), {tally.unchanged} unchanged,"
-        f" {tally.unreadable} not readable (what they say stays), {tally.missing} no longer in the log."
+        f" {tally.unreadable} not readable (what they say stays), {tally.ignored} of ignored types,"
+        f" {tally.missing} no longer in the log."
     )
     if result is None:
         return

@@ -50,15 +50,21 @@ class Tally(msgspec.Struct, kw_only=True):
     changed: int = 0
     unchanged: int = 0
     unreadable: int = 0  # what they are known to say stays as it is
+    ignored: int = 0  # of a type that their feed stores and does not read
     missing: int = 0  # no longer in the event log
     events: int = 0
+
+    def leave_out(self, count: int) -> None:
+        """Counts messages that are not read at all."""
+        self.messages += count
+        self.ignored += count
 
     def add(self, outcomes: Sequence[Renormalized]) -> None:
         """Counts what came of a portion."""
         self.messages += len(outcomes)
         self.changed += sum(bool(outcome.records) for outcome in outcomes)
         self.unreadable += sum(outcome.problem is not None for outcome in outcomes)
-        self.unchanged = self.messages - self.changed - self.unreadable
+        self.unchanged = self.messages - self.changed - self.unreadable - self.ignored
         self.events += sum(len(outcome.records) for outcome in outcomes)
 
 

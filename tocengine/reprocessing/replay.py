@@ -12,6 +12,7 @@ import msgspec
 from tocengine.local_codes.postgres import PostgresLocalCodes
 from tocengine.model.codes import CodeKey
 from tocengine.model.event import NO_CODE
+from tocengine.model.message import Message
 from tocengine.ports import MessageScanner
 from tocengine.reprocessing.lookup import MARGIN, find, messages_of
 from tocengine.reprocessing.postgres import Reprocessor, Request, Tally
@@ -21,6 +22,8 @@ Flow = Callable[[], Awaitable[None]]
 """Returns when more may be kept for publishing."""
 Progress = Callable[[Tally, datetime], None]
 """Told after each portion what it came to so far, and when its last message was received."""
+Ignores = Callable[[Message], bool]
+"""Whether a message is stored and not read: the gate of its feed has passed it by."""
 
 _BEGINNING = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
@@ -40,6 +43,7 @@ async def replay(
     request: Request,
     flow: Flow,
     progress: Progress,
+    ignores: Ignores,
     *,
     dry_run: bool = False,
 ) -> Tally:
@@ -52,7 +56,9 @@ async def replay(
             if stretch.since <= message.received_at < stretch.until and stretch.feed in ("", message.feed)
         ]
         if messages:
-            tally.add(await reprocessor.apply(messages, request, dry_run=dry_run))
+            read = [message for message in messages if not ignores(message)]
+            tally.leave_out(len(messages) - len(read))
+            tally.add(await reprocessor.apply(read, request, dry_run=dry_run))
             progress(tally, messages[-1].received_at)
             await flow()
     return tally

@@ -1,7 +1,7 @@
 """Owns how the parts of reprocessing are put together: for a command, and for the engine that looks after itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from uuid import uuid4
@@ -9,7 +9,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 
-from tocengine.adapters.hl7v2_gate import Gate, readmit
+from tocengine.adapters.hl7v2_gate import Gate, is_ignored, readmit
 from tocengine.config import Config, sharing_listeners
 from tocengine.config_file import sources
 from tocengine.credentials import patient_hash_key
@@ -18,14 +18,16 @@ from tocengine.eventlog import open_scanner
 from tocengine.eventlog.records import CloudEventRecords, KeyHasher
 from tocengine.local_codes.postgres import LiveCodes, PostgresLocalCodes, load
 from tocengine.model.codes import CodeKey
+from tocengine.model.ids import FeedName
 from tocengine.model.message import ContentType, Message, Problem
+from tocengine.model.profile import Source
 from tocengine.normalize.dispatch import FeedNormalizer
 from tocengine.ports import AuditTrail, Clock, ClosableWorkItems, MessageScanner
 from tocengine.postgres import Pool, unavailable_errors
 from tocengine.reprocessing.postgres import Cause, Reprocessor, Request
 from tocengine.reprocessing.publisher import Publisher
 from tocengine.reprocessing.quarantine import Quarantine, Readmit
-from tocengine.reprocessing.replay import replay_waiting
+from tocengine.reprocessing.replay import Ignores, replay_waiting
 from tocengine.telemetry import origin_of
 
 log = structlog.get_logger()
@@ -40,6 +42,7 @@ class Workshop(msgspec.Struct, frozen=True):
     reprocessor: Reprocessor
     publisher: Publisher
     quarantine: Quarantine
+    ignores: Ignores
 
 
 @asynccontextmanager
@@ -56,7 +59,7 @@ async def workshop(
     reprocessor = Reprocessor(pool, normalizer, CloudEventRecords(KeyHasher(patient_hash_key(config))))
     quarantine = Quarantine(reprocessor, scanner, readmission(config), audit, work_items)
     async with Publisher(pool, dsn, config.event_log) as publisher:
-        yield Workshop(pool, scanner, normalizer, reprocessor, publisher, quarantine)
+        yield Workshop(pool, scanner, normalizer, reprocessor, publisher, quarantine, ignoring(sources(config)))
 
 
 def readmission(config: Config) -> Readmit:
@@ -79,6 +82,19 @@ def readmission(config: Config) -> Readmit:
         return msgspec.structs.replace(message, feed=source.feed, facility=source.facility.id), refusal
 
     return again
+
+
+def ignoring(known: Mapping[FeedName, Source]) -> Ignores:
+    """What the feeds store and do not read, as they are configured now."""
+
+    def ignored(message: Message) -> bool:
+        source = known.get(message.feed)
+        if source is None or message.content_type is not ContentType.HL7V2:
+            return False
+        _, refusal = readmit(Gate([source]), message)
+        return refusal is not None and is_ignored(source, refusal)
+
+    return ignored
 
 
 class CodeFollower:

@@ -30,6 +30,7 @@ from tocengine.normalize.normalizer import HL7v2Normalizer
 from tocengine.postgres import Pool
 from tocengine.reprocessing.postgres import Cause, Reprocessor, Request, Tally
 from tocengine.reprocessing.replay import Stretch, replay, replay_waiting
+from tocengine.reprocessing.workshop import ignoring
 from tocengine.routing.apply import apply, plan
 from tocengine.routing.directory_file import load_directory_file
 from tocengine.routing.policy import RoutePolicy
@@ -98,7 +99,7 @@ class Setting:
         self.batch = 200
         self.window = Window()
         self._profiles: dict[str, SourceProfile] = {}
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[FeedName, Source] = {}
         self._seen = 0
         self._worker: RouteWorker | None = None
 
@@ -126,7 +127,7 @@ class Setting:
             domains={"STJ": STJ},
         )
         normalizer = HL7v2Normalizer(source)
-        self._sources[feed] = source
+        self._sources[source.feed] = source
         for said in messages:
             message = Message(
                 message_id=MessageId(derive("message", feed, said.body)),
@@ -175,9 +176,8 @@ class Setting:
         stretch = Stretch(since=self.now - timedelta(days=400), until=self.now + timedelta(days=1))
         request = self.request(Cause.REPLAY)
         reprocessor = await self.reprocessor()
-        tally = await replay(
-            MemoryMessageScanner(self.log), reprocessor, stretch, request, self.publish, _unwatched, dry_run=dry_run
-        )
+        scanner, ignores = MemoryMessageScanner(self.log), ignoring(self._sources)
+        tally = await replay(scanner, reprocessor, stretch, request, self.publish, _unwatched, ignores, dry_run=dry_run)
         return tally, await self.route()
 
     async def map_code(self, feed: str, table: str, code: str, meaning: str | None) -> list[Told]:

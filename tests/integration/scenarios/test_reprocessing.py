@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tests.integration.scenarios.hospital import PATEL, Hospital
+from tests.integration.scenarios.hospital import PATEL, Hospital, Said
 from tests.integration.scenarios.setting import Setting
 from tocengine.audit.postgres import PostgresAuditTrail
 from tocengine.errors import RefusedError
@@ -139,6 +139,18 @@ async def test_a_replay_after_a_fix_of_the_disposition_map_tells_exactly_the_cor
     await town.deliver()
     tally, told = await town.replay()
     assert (tally.changed, told) == (0, [])
+
+
+async def test_a_replay_passes_by_what_the_feed_ignores(town: Setting, hospital: Hospital) -> None:
+    admission = hospital.says("A01", "10:00")
+    result = Said(admission.body.replace(b"||ADT^A01|", b"||ORU^R01|"), admission.received)
+    assert result.body != admission.body
+    await town.receive(admission, result)
+    tally, _ = await town.replay(dry_run=True)
+    assert (tally.messages, tally.ignored, tally.unreadable) == (2, 0, 1)
+    town.feed(SourceProfile(unsupported_types="ignore"))
+    tally, _ = await town.replay(dry_run=True)
+    assert (tally.messages, tally.ignored, tally.unreadable) == (2, 1, 0)
 
 
 async def test_what_is_on_its_way_is_not_made_twice(town: Setting, hospital: Hospital) -> None:

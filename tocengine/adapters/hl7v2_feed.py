@@ -36,6 +36,7 @@ _BROKEN_TEXTS: Final = {
     Broken.EMPTY: "The frame is empty",
     Broken.END_MISSING: "The next frame began before this one ended (0x1C 0x0D)",
     Broken.START_MISSING: "The message does not begin with 0x0B",
+    Broken.AFTER_END: "More came of a frame that was taken as complete: there is a 0x1C in its data",
     Broken.TOO_LARGE: "The frame is larger than this feed allows",
     Broken.CUT_OFF: "The connection was closed in the middle of the frame",
     Broken.TIMED_OUT: "The frame was not finished in time",
@@ -151,21 +152,26 @@ class HL7Feed:
     async def take_broken(self, broken: BrokenFrame, peer: str = "") -> Answer:
         """Keeps what came of a broken frame and rejects it, so that its sender sends it again.
 
-        An empty frame is rejected and not kept: there is nothing in it.
+        An empty frame is rejected and not kept: there is nothing in it. The rest of a frame that was answered before
+        is kept and not answered: its sender has the one answer it waits for.
         """
         received_at = self._clock()
         self._metrics.frames_broken.labels(self._source.feed, broken.reason).inc()
         sent = read_sent(broken.payload)
+        answered_before = broken.reason is Broken.AFTER_END
         problem = Problem(
             reason=f"frame_{broken.reason}", text=_BROKEN_TEXTS[broken.reason], code="207", stage="framing"
         )
         if broken.payload:
             message = self._message(self._source, broken.payload, sent, received_at, peer)
+            if answered_before:
+                message = msgspec.structs.replace(message, answers=("", "", ""))
             try:
                 await self._intake.refuse(message, FramingError(problem))
             except UnavailableError:  # a rejection may be given all the same: its sender keeps the message
                 _log.warning("broken_frame_not_kept", feed=self._source.feed, reason=problem.reason)
-        return self._answer(self._source, sent, code_for(sent, Verdict.REJECT), received_at, problem)
+        code = "" if answered_before else code_for(sent, Verdict.REJECT)
+        return self._answer(self._source, sent, code, received_at, problem)
 
     def _message(self, source: Source, body: bytes, sent: Sent, received_at: datetime, peer: str) -> Message:
         return Message(

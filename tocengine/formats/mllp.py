@@ -38,6 +38,7 @@ class Broken(StrEnum):
     EMPTY = "empty"  # start and end with nothing between them
     END_MISSING = "end_missing"  # the next frame began before it ended
     START_MISSING = "start_missing"  # a message and no 0x0B before it
+    AFTER_END = "after_end"  # the rest of a frame that silence had ended: its 0x1C was data
     TOO_LARGE = "too_large"  # the rest is not read
     CUT_OFF = "cut_off"  # the peer closed the connection
     TIMED_OUT = "timed_out"  # the peer took too long
@@ -78,6 +79,7 @@ class FrameReader:
         self._buffer = bytearray()
         self._inside = False
         self._searched = 0  # bytes of the buffer known to hold no end and no start
+        self._settled = False  # silence ended the last frame, and nothing came since
         self.closed = False
         """Nothing more is read: a frame was too large, or `end` was called."""
 
@@ -90,6 +92,11 @@ class FrameReader:
     def in_frame(self) -> bool:
         """Bytes were received that are not yet an item: the peer owes the rest."""
         return self._inside or len(self._buffer) > 0
+
+    @property
+    def inside(self) -> bool:
+        """A frame has begun and not ended."""
+        return self._inside
 
     @property
     def awaits_return(self) -> bool:
@@ -117,6 +124,7 @@ class FrameReader:
         items: list[Item] = []
         if self.awaits_return and not self.closed:
             self._complete(items, len(self._buffer) - 1, len(self._buffer))
+            self._settled = True
         return items
 
     def end(self, reason: Broken) -> list[Item]:
@@ -154,6 +162,8 @@ class FrameReader:
     def _read_outside(self, items: list[Item]) -> bool:
         """Reads to the start of a frame; False where there is none yet."""
         buffer = self._buffer
+        if buffer[:1] == END[1:]:  # after silence: the CR that was late
+            self._settled = False
         if buffer[:1] in _PADDING:
             del buffer[: len(buffer) - len(buffer.lstrip(_PADDING))]
             self._searched = 0
@@ -172,10 +182,12 @@ class FrameReader:
             self._outside_done(items, position, Broken.START_MISSING)
             del buffer[: position + len(END)]
         self._inside, self._searched = marker == START and not self.closed, 0
+        self._settled = False
         return True
 
     def _outside_done(self, items: list[Item], size: int, reason: Broken) -> None:
-        """Bytes outside of a frame end here: a message that lacks its start if they look like one, else junk."""
+        """Bytes outside of a frame end here: a message that lacks its start if they look like one, the rest of a frame
+        that was ended too early, else junk."""
         if size > self._max:
             self._too_large(items)
             return
@@ -184,6 +196,8 @@ class FrameReader:
             return
         if content.startswith(b"MSH"):
             items.append(BrokenFrame(content, reason))
+        elif self._settled:
+            items.append(BrokenFrame(content, Broken.AFTER_END))
         else:
             items.append(Junk(len(content)))
 

@@ -34,6 +34,19 @@ async def test_an_idle_sender_is_let_go(start: Start) -> None:
     writer.close()
 
 
+@pytest.mark.parametrize("babble", [b"\r\n", b"junk\x1c\r", frame(b"\x06")])
+async def test_a_sender_that_sends_no_message_is_idle_whatever_else_it_sends(start: Start, babble: bytes) -> None:
+    site = await start(idle_timeout_s=0.2)
+    reader, writer = await site.connect()
+    ended = asyncio.create_task(read_answers(reader))
+    while not ended.done():
+        writer.write(babble)
+        await asyncio.wait([ended], timeout=0.02)
+    assert await ended == []
+    assert site.metric("tocengine_mllp_connections_refused_total", reason="idle") == 1
+    writer.close()
+
+
 async def test_connections_beyond_the_limit_are_refused(start: Start) -> None:
     site = await start(max_connections=1)
     async with site.client() as client:

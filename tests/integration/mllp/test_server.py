@@ -172,6 +172,21 @@ async def test_a_missing_final_return_is_tolerated(start: Start) -> None:
     writer.close()
 
 
+async def test_a_frame_that_goes_on_after_silence_ended_it_is_answered_once_and_all_of_it_kept(start: Start) -> None:
+    site = await start()
+    reader, writer = await site.connect()
+    whole = adt("1", more="NTE|1||at 0x1C\x1c it pauses\r")
+    first, rest = whole.split(b" it")
+    writer.write(b"\x0b" + first)
+    assert codes(await read_answers(reader, 1)) == [("AA", "1")]
+    writer.write(b" it" + rest + b"\x1c\r" + frame(adt("2")))
+    assert codes(await read_answers(reader, 1)) == [("AA", "2")]
+    assert site.log.bodies("quarantine") == [b"it" + rest.rstrip()]
+    assert site.metric("tocengine_mllp_frames_broken_total", reason="after_end") == 1
+    assert site.metric("tocengine_mllp_frames_broken_total", reason="junk") == 0
+    writer.close()
+
+
 async def test_three_unreadable_messages_end_the_connection(start: Start) -> None:
     site = await start(max_in_flight=1)
     reader, writer = await site.connect()

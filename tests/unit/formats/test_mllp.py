@@ -62,3 +62,22 @@ def test_a_missing_return_is_settled_by_silence() -> None:
     assert reader.settle() == [Frame(M)]
     assert reader.receive(b"\r") == []  # the late CR
     assert not reader.in_frame
+
+
+@pytest.mark.parametrize(
+    ("later", "items"),
+    [
+        (b"|I||3N\r\x1c\r", [BrokenFrame(b"|I||3N", Broken.AFTER_END)]),
+        (b"|I||3N" + frame(M), [BrokenFrame(b"|I||3N", Broken.AFTER_END), Frame(M)]),
+        (b"\r\nGET / HTTP/1.1" + frame(M), [Junk(14), Frame(M)]),  # its CR came late, so it had ended rightly
+        (frame(M) + b"junk" + frame(M), [Frame(M), Junk(4), Frame(M)]),
+        (b"|I\x1c\rjunk" + frame(M), [BrokenFrame(b"|I", Broken.AFTER_END), Junk(4), Frame(M)]),
+        (b"MSH|^~\\&|B\r\x1c\r", [BrokenFrame(b"MSH|^~\\&|B", Broken.START_MISSING)]),
+    ],
+)
+def test_what_follows_a_frame_that_silence_ended_is_the_rest_of_it(later: bytes, items: list[Item]) -> None:
+    for pieces in ([later], [later[n : n + 1] for n in range(len(later))]):
+        reader = FrameReader(1000)
+        reader.receive(b"\x0b" + M + b"PV1|1\x1c")
+        assert reader.settle() == [Frame(M + b"PV1|1")]
+        assert [item for piece in pieces for item in reader.receive(piece)] == items

@@ -10,7 +10,7 @@ from tocengine.adapters.mllp.admission import Closed
 from tocengine.adapters.mllp.session import Arrival, Session
 from tocengine.adapters.mllp.tls import is_pinned
 from tocengine.errors import UnavailableError
-from tocengine.formats.mllp import Broken, BrokenFrame, Frame
+from tocengine.formats.mllp import Broken, Frame
 from tocengine.telemetry import origin_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         unfinished = self._session.in_frame
         completed = self._session.receive(data)
-        self._last_data = self._last_sign = now
+        self._last_data = now
+        if self._session.busy:
+            self._last_sign = now
         if completed or not unfinished:
             self._frame_since = now
         self._proceed()
@@ -176,9 +178,7 @@ class Connection(asyncio.Protocol):
             self._session.not_stored(arrival.number)
         else:
             self.useful = self.useful or answer.readable
-            self._session.answered(
-                arrival.number, answer.body, readable=answer.readable, broken=isinstance(item, BrokenFrame)
-            )
+            self._session.answered(arrival.number, answer.body, readable=answer.readable)
         self._proceed()
 
     def _choose_to_read(self) -> None:

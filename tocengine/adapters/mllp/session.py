@@ -8,7 +8,8 @@
 A message that could not be stored is never answered, and nothing behind it is: the connection is closed at its
 turn, and the sender sends again what was not answered. With `commit_blocks` (MLLP release 2) each stored message is
 committed (0x06) in front of its answer, also where it gets none; what broke in transit or was not stored gets 0x15
-and no answer. Commit blocks of the peer, about our answers, are no messages.
+and no answer; the rest of a frame that was answered too early gets neither. Commit blocks of the peer, about our
+answers, are no messages.
 """
 
 from collections import deque
@@ -42,9 +43,10 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class _Pending(msgspec.Struct, frozen=True):
-    """A message that is being stored; `size` in bytes."""
+    """A message that is being stored; `size` in bytes, `broken` how its frame was, if it was."""
 
     size: int
+    broken: Broken | None
 
 
 class _NotStored(Enum):
@@ -104,6 +106,11 @@ class Session:
         return not self._turns and not self._waiting and not self._reader.in_frame
 
     @property
+    def busy(self) -> bool:
+        """A message is arriving, waits or is being stored; junk, blanks and commit blocks are none."""
+        return self._reader.inside or bool(self._turns or self._waiting)
+
+    @property
     def finished(self) -> bool:
         """Nothing more will be written: close."""
         return self._failed or (self._last and not self._turns and not self._waiting)
@@ -134,15 +141,12 @@ class Session:
         while self._waiting and len(self._turns) < self._max_in_flight and not self._failed:
             item = self._waiting.popleft()
             arrivals.append(Arrival(self._written + len(self._turns), item))
-            self._turns.append(_Pending(len(item.payload)))
+            self._turns.append(_Pending(len(item.payload), item.reason if isinstance(item, BrokenFrame) else None))
         return arrivals
 
-    def answered(self, number: int, answer: bytes | None, *, readable: bool = True, broken: bool = False) -> None:
-        """The answer to message `number`; None where its sender wants none. `broken`: it was a `BrokenFrame`."""
-        written = frame(answer) if answer is not None else b""
-        if self._commit_blocks:
-            written = frame(NOT_COMMITTED) if broken else frame(COMMITTED) + written
-        self._settle_turn(number, written)
+    def answered(self, number: int, answer: bytes | None, *, readable: bool = True) -> None:
+        """The answer to message `number`; None where its sender wants none."""
+        self._settle_turn(number, frame(answer) if answer is not None else b"")
         self._unreadable = 0 if readable else self._unreadable + 1
         if self._unreadable >= MAX_UNREADABLE:
             self._end_here()
@@ -183,6 +187,8 @@ class Session:
             before = self._turns[place]
             if isinstance(before, _Pending):
                 self._held -= before.size
+                if isinstance(turn, bytes) and self._commit_blocks:
+                    turn = _with_commit_block(before.broken, turn)
             self._turns[place] = turn
 
     def _end_here(self) -> None:
@@ -190,3 +196,10 @@ class Session:
         self._last = True
         self._held -= sum(len(item.payload) for item in self._waiting)
         self._waiting.clear()
+
+
+def _with_commit_block(broken: Broken | None, answer: bytes) -> bytes:
+    """What is written of a block that was kept: `answer`, framed, behind its commit block or replaced by one."""
+    if broken is None:
+        return frame(COMMITTED) + answer
+    return answer if broken is Broken.AFTER_END else frame(NOT_COMMITTED)

@@ -3,7 +3,7 @@
 import pytest
 
 from tocengine.adapters.mllp.session import Arrival, Session
-from tocengine.formats.mllp import COMMITTED, NOT_COMMITTED, Broken, Frame, frame
+from tocengine.formats.mllp import COMMITTED, NOT_COMMITTED, Broken, BrokenFrame, Frame, frame
 
 
 def _session(in_flight: int = 2, *bodies: bytes) -> Session:
@@ -82,10 +82,41 @@ def test_commit_blocks_stand_in_front_of_each_answer() -> None:
     session.start()
     session.answered(0, b"A")
     session.answered(1, None)
-    session.answered(2, b"E", broken=True)
+    session.answered(2, b"E")
     session.not_stored(3)
     assert session.to_write() == frame(COMMITTED) + frame(b"A") + frame(COMMITTED) + frame(NOT_COMMITTED) * 2
     assert session.finished
+
+
+def test_the_rest_of_a_frame_that_was_answered_gets_neither_answer_nor_commit_block() -> None:
+    session = Session(1000, 4, commit_blocks=True)
+    session.receive(b"\x0ba\x1c")
+    session.settle()
+    session.receive(b"b\x1c\r")
+    first, rest = session.start()
+    assert rest.item == BrokenFrame(b"b", Broken.AFTER_END)
+    session.answered(first.number, b"A")
+    session.answered(rest.number, None)
+    assert session.to_write() == frame(COMMITTED) + frame(b"A")
+    assert session.idle
+
+
+@pytest.mark.parametrize(
+    ("data", "busy"),
+    [
+        (b"\r\n \x00\x1c\r", False),
+        (b"GET / HTTP/1.1\r\n\r\n", False),
+        (b"x\x1c\r", False),
+        (frame(COMMITTED), False),
+        (b"\x0b", True),
+        (b"\x0bMSH|", True),
+        (frame(b"a"), True),
+    ],
+)
+def test_only_bytes_of_a_message_keep_a_connection_busy(data: bytes, busy: bool) -> None:
+    session = Session(1000, 4)
+    session.receive(data)
+    assert session.busy is busy
 
 
 @pytest.mark.parametrize("commit_blocks", [False, True])

@@ -32,8 +32,3 @@ def row(stage: str, work: Callable[[], Sequence[object]], rounds: int = ROUNDS) 
     finally:
         gc.enable()
     return Row(stage, round(min(spent), 1), round(statistics.median(spent), 1))
-
-
-def p99(values: Sequence[float]) -> float:
-    """The value that one in a hundred exceeds."""
-    return sorted(values)[int(len(values) * 0.99)]

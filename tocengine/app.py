@@ -271,7 +271,7 @@ class Engine:
             base_url=fhir_base(config),
             secret=patient_hash_key(config),
         )
-        return FhirServer(app, clients, config.http)
+        return FhirServer(app, clients, config.http, self._metrics)
 
     # ---- route ------------------------------------------------------------------------------------------------------
 

@@ -1,13 +1,12 @@
-"""Owns how secrets and certificates are read: by reference, never with a value in a log or an error."""
+"""Owns how secrets are read: by reference, never with a value in a log or an error."""
 
 import contextlib
 import os
 import secrets
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from tocengine.config import Config, TlsSettings
+from tocengine.config import Config
 from tocengine.errors import ConfigurationError
 
 KEY_BYTES = 32
@@ -62,22 +61,3 @@ def _generated(path: Path) -> str:
             os.link(draft, path)
         draft.unlink()
     return resolve_secret(f"file:{path}")
-
-
-def tls_context(settings: TlsSettings, *, clients: ssl.VerifyMode = ssl.CERT_REQUIRED) -> ssl.SSLContext:
-    """The TLS context of a listener: 1.2 at least; where `client_ca` is set, client certificates as `clients` says.
-
-    Raises ConfigurationError where a file cannot be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.certfile, settings.keyfile)
-        if settings.client_ca is not None:
-            context.load_verify_locations(settings.client_ca)
-            context.verify_mode = clients
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            "the TLS certificate, key or client CA cannot be used", file=str(settings.certfile), hint=str(error)
-        ) from error
-    return context

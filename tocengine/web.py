@@ -11,9 +11,9 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tocengine.config import TlsSettings, listen_address
-from tocengine.credentials import tls_context
+from tocengine.config import listen_address
 from tocengine.errors import ConfigurationError
+from tocengine.tls import LOOK_S, ListenerTls
 
 
 class _QuietServer(uvicorn.Server):
@@ -46,15 +46,16 @@ class WebServer:
         listen: str | Path,
         *,
         drain_s: float = 5.0,
-        tls: TlsSettings | None = None,
+        tls: ListenerTls | None = None,
         max_connections: int = 0,
     ) -> None:
         self._listen = listen
-        context = tls_context(tls, clients=ssl.CERT_OPTIONAL) if tls else None  # or they prove themselves otherwise
+        self._tls = tls
+        self.tls_look_s = LOOK_S
         config = uvicorn.Config(
             app,
             http=_TlsProtocol if tls else "httptools",
-            ssl_context_factory=(lambda _config, _default: context) if context else None,
+            ssl_context_factory=(lambda _config, _default: tls.handing_over()) if tls else None,
             limit_concurrency=max_connections or None,
             loop="none",
             lifespan="off",
@@ -65,6 +66,7 @@ class WebServer:
         )
         self._server = _QuietServer(config)
         self._task: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
         self.port = 0
 
     async def start(self) -> None:
@@ -80,9 +82,18 @@ class WebServer:
             await asyncio.sleep(0.01)
             if self._task.done():
                 self._task.result()
+        if self._tls is not None:
+            self._following = asyncio.create_task(self._follow(self._tls), name=f"tls {self._listen}")
+
+    async def _follow(self, tls: ListenerTls) -> None:
+        while True:
+            await asyncio.sleep(self.tls_look_s)
+            tls.refresh()
 
     async def stop(self) -> None:
         """Stops accepting, lets open requests finish within the drain time."""
+        if self._following is not None:
+            self._following.cancel()
         if self._task is not None:
             self._server.should_exit = True
             await self._task

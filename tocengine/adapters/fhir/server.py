@@ -1,6 +1,7 @@
 """Owns the FHIR endpoint: what each request gets, and that nothing positive is said before it is durable."""
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from time import perf_counter
@@ -42,6 +43,7 @@ from tocengine.model.profile import Source
 from tocengine.ports import Clock, Intake
 from tocengine.postgres import Pool
 from tocengine.telemetry import Metrics, origin_of
+from tocengine.tls import ListenerTls
 from tocengine.web import WebServer
 
 RETRY_AFTER_S = 5
@@ -93,17 +95,21 @@ def create_app(
 class FhirServer:
     """Serves the FHIR endpoint in this process."""
 
-    def __init__(self, app: Starlette, client_store: ClientStore, settings: HttpSettings, drain_s: float = 5.0) -> None:
+    def __init__(
+        self, app: Starlette, client_store: ClientStore, settings: HttpSettings, metrics: Metrics, drain_s: float = 5.0
+    ) -> None:
+        """Raises ConfigurationError where a TLS file cannot be used."""
         self._clients = client_store
         self._listen = settings.listen
-        self._web = WebServer(
-            app, settings.listen, drain_s=drain_s, tls=settings.tls, max_connections=settings.max_connections
-        )
+        tls = None
+        if settings.tls:  # a client without a certificate proves itself otherwise
+            tls = ListenerTls(settings.tls, "http", metrics, clients=ssl.CERT_OPTIONAL)
+        self.web = WebServer(app, settings.listen, drain_s=drain_s, tls=tls, max_connections=settings.max_connections)
 
     @property
     def port(self) -> int:
         """The port in use, once started."""
-        return self._web.port
+        return self.web.port
 
     async def start(self) -> None:
         """Returns when requests are accepted.
@@ -118,11 +124,11 @@ class FhirServer:
                 hint="tocengine clients add NAME --feed FEED, or listen on 127.0.0.1",
             )
         await asyncio.to_thread(preload_models)
-        await self._web.start()
+        await self.web.start()
 
     async def stop(self) -> None:
         """Drains: no new requests; those under way are answered, within the drain time."""
-        await self._web.stop()
+        await self.web.stop()
 
     drain = stop
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, cast
 import structlog
 
 from tocengine.adapters.mllp.admission import Closed
+from tocengine.adapters.mllp.pins import is_pinned
 from tocengine.adapters.mllp.session import Arrival, Session
-from tocengine.adapters.mllp.tls import is_pinned
 from tocengine.errors import UnavailableError
 from tocengine.formats.mllp import Broken, Frame
 from tocengine.telemetry import origin_of

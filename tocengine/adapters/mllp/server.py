@@ -10,10 +10,10 @@ import structlog
 from tocengine.adapters.hl7v2_feed import HL7Feed
 from tocengine.adapters.mllp.admission import Admission, Budget, Closed, plain_address
 from tocengine.adapters.mllp.connection import Connection
-from tocengine.adapters.mllp.tls import ListenerTls
 from tocengine.config import FeedSettings, listen_address
 from tocengine.errors import ConfigurationError
 from tocengine.telemetry import Metrics
+from tocengine.tls import LOOK_S, ListenerTls
 
 _log = structlog.get_logger()
 DRAIN_S: Final = 8.0
@@ -56,7 +56,7 @@ class MllpServer:
         self._budget: Budget[Connection] = Budget(settings.max_held_bytes)
         self._tls: ListenerTls | None = None
         self._tick_s = tick_s
-        self.tls_look_s = 5.0
+        self.tls_look_s = LOOK_S
         """How often the TLS files are looked at."""
         self._tls_looked_at = 0.0
         self._sockets: list[socket.socket] = []

@@ -1,105 +1,27 @@
 """The FHIR endpoint over real HTTP: who may send, what is refused, and nothing positive before it is durable."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 import orjson
 import pytest
 
+from tests.integration.fhir.setting import BASE, FEED, LIMIT, NOW, SOURCE, Partner, Start
 from tests.unit.adapters.fhir.bundles import bundle, encoded, resource
 from tocengine.adapters.fhir.clients import ClientStore, add_client, list_clients, revoke_client
 from tocengine.adapters.fhir.server import FhirServer, create_app
 from tocengine.adapters.fhir.sources import ResourceServers
 from tocengine.adapters.fhir.subscriptions import Subscriptions
-from tocengine.adapters.intake import Intake
 from tocengine.audit import PostgresAuditTrail
-from tocengine.config import FhirSourceSettings, HttpSettings
+from tocengine.config import HttpSettings
 from tocengine.errors import ConfigurationError
-from tocengine.eventlog.memory import MemoryEventLog
-from tocengine.eventlog.records import CloudEventRecords, KeyHasher
-from tocengine.model.ids import FacilityId, FeedName
-from tocengine.model.profile import SendingFacility, Source, SourceProfile
-from tocengine.normalize.fhir import FhirNormalizer
+from tocengine.model.ids import FeedName
+from tocengine.model.profile import Source, SourceProfile
 from tocengine.postgres import Pool
 from tocengine.telemetry import Metrics
 from tocengine.work_items.postgres import PostgresWorkItems
-
-NOW = datetime(2026, 3, 1, 20, 41, 5, tzinfo=UTC)
-FEED = FeedName("valley-fhir")
-SOURCE = Source(
-    feed=FEED, facility=SendingFacility(id=FacilityId("valley"), name="Valley General"), profile=SourceProfile()
-)
-LIMIT = 64 * 1024
-BASE = "https://toc.example.org/fhir"
-FHIR = {"Content-Type": "application/fhir+json"}
-
-
-class Partner:
-    """A server with a log that records, and a partner's HTTP client in front of it."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        session: aiohttp.ClientSession,
-        sources: tuple[Source, ...] = (SOURCE,),
-        settings: HttpSettings = HttpSettings(listen="127.0.0.1:0", max_body_bytes=LIMIT),  # noqa: B008
-        servers: dict[FeedName, FhirSourceSettings] | None = None,
-    ) -> None:
-        self.pool, self.session = pool, session
-        self.log, self.metrics = MemoryEventLog(), Metrics()
-        self.servers = ResourceServers(servers or {}, self.metrics, LIMIT)
-        self.subscriptions = Subscriptions(pool, PostgresWorkItems(), self.servers, self.metrics)
-        clients = ClientStore(pool, refresh_s=0.0)
-        intake = Intake(self.log, FhirNormalizer(SOURCE), CloudEventRecords(KeyHasher(bytes(32))), self.metrics)
-        app = create_app(
-            intake,
-            {source.feed: source for source in sources},
-            clients,
-            pool,
-            self.metrics,
-            settings,
-            lambda: NOW,
-            self.subscriptions,
-            base_url=BASE,
-            secret=bytes(32),
-        )
-        self.server = FhirServer(app, clients, settings)
-
-    async def post(
-        self, body: Any, path: str = "/fhir/$process-message", headers: dict[str, str] | None = None
-    ) -> tuple[aiohttp.ClientResponse, dict[str, Any]]:
-        url = f"http://127.0.0.1:{self.server.port}{path}"
-        async with self.session.post(url, data=body, headers=FHIR | (headers or {})) as response:
-            (issue,) = orjson.loads(await response.read())["issue"]
-            return response, issue
-
-    def stored(self) -> Counter[str]:
-        found: Counter[str] = Counter()
-        for (topic, _), records in self.log.records.items():
-            found[topic] += len(records)
-        return found
-
-    async def client(self, name: str = "valley", feed: FeedName = FEED) -> dict[str, str]:
-        added = await add_client(self.pool, PostgresAuditTrail(), name, feed, "operator", NOW)
-        return {"Authorization": f"Bearer {added.key}"}
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
-@pytest.fixture
-async def partner(pool: Pool, session: aiohttp.ClientSession) -> AsyncIterator[Partner]:
-    partner = Partner(pool, session)
-    await partner.server.start()
-    yield partner
-    await partner.server.stop()
 
 
 @pytest.mark.parametrize("path", ["/fhir/$process-message", "/fhir/%24process-message", "/fhir", "/fhir/Bundle"])
@@ -239,14 +161,10 @@ async def test_clients_are_listed_without_keys_and_recorded(pool: Pool) -> None:
     assert added.key not in repr([row["detail"] for row in rows])
 
 
-async def test_two_feeds_need_a_client_to_tell_them_apart(pool: Pool, session: aiohttp.ClientSession) -> None:
+async def test_two_feeds_need_a_client_to_tell_them_apart(start: Start) -> None:
     other = Source(feed=FeedName("second"), facility=SOURCE.facility, profile=SourceProfile())
-    partner = Partner(pool, session, (SOURCE, other))
-    await partner.server.start()
-    try:
-        assert (await partner.post(encoded(bundle())))[0].status == 401
-    finally:
-        await partner.server.stop()
+    partner = await start(sources=(SOURCE, other))
+    assert (await partner.post(encoded(bundle())))[0].status == 401
 
 
 async def test_without_clients_it_listens_on_loopback_only(pool: Pool) -> None:
@@ -265,9 +183,9 @@ async def test_without_clients_it_listens_on_loopback_only(pool: Pool) -> None:
         secret=bytes(32),
     )
     with pytest.raises(ConfigurationError, match="no FHIR client"):
-        await FhirServer(app, clients, settings).start()
+        await FhirServer(app, clients, settings, Metrics()).start()
     await add_client(pool, PostgresAuditTrail(), "valley", FEED, "operator", NOW)
-    server = FhirServer(app, clients, settings)
+    server = FhirServer(app, clients, settings, Metrics())
     await server.start()
     await server.stop()
 
@@ -280,9 +198,7 @@ async def test_known_keys_outlive_an_outage_of_the_database(pool: Pool) -> None:
     assert await store.by_key(added.key)
 
 
-async def test_draining_answers_what_is_under_way(pool: Pool, session: aiohttp.ClientSession) -> None:
-    partner = Partner(pool, session)
-    await partner.server.start()
+async def test_draining_answers_what_is_under_way(partner: Partner) -> None:
     reached, go_on = asyncio.Event(), asyncio.Event()
     append = partner.log.append
 

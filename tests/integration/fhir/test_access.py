@@ -1,8 +1,7 @@
 """Who may send, over real sockets: tokens for signed assertions, pinned certificates, rates; and message links."""
 
-import ssl
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,12 +10,11 @@ import aiohttp
 import jwt
 import orjson
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from tests.integration.test_fhir_server import BASE, FEED, FHIR, NOW, Partner
+from tests.fixtures.certificates import Authority, Issued
+from tests.integration.fhir.setting import BASE, FEED, FHIR, NOW, Partner, Start
 from tests.unit.adapters.fhir.bundles import bundle, encoded
 from tocengine.adapters.fhir.clients import Credentials, NewClient, add_client, renew_client, revoke_client
 from tocengine.adapters.fhir.registration import read_certificates, read_jwks, read_scopes
@@ -27,20 +25,6 @@ from tocengine.errors import ConfigurationError
 from tocengine.postgres import Pool
 
 KEY = ec.generate_private_key(ec.SECP384R1())
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
-@pytest.fixture
-async def partner(pool: Pool, session: aiohttp.ClientSession) -> AsyncIterator[Partner]:
-    partner = Partner(pool, session)
-    await partner.server.start()
-    yield partner
-    await partner.server.stop()
 
 
 async def registered(pool: Pool, folder: Path, **more: Any) -> NewClient:
@@ -122,59 +106,9 @@ async def test_the_smart_configuration_says_where(partner: Partner) -> None:
 # --- certificates
 
 
-class Authority:
-    """An authority of the tests, with the files it writes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self._made("authority", self.key.public_key(), None)
-        self._write("authority", self.certificate, None)
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """PEM files of a certificate and its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        return self._write(name, self._made(name, key.public_key(), "127.0.0.1"), key)
-
-    def _made(self, name: str, public: ec.EllipticCurvePublicKey, address: str | None) -> x509.Certificate:
-        from ipaddress import ip_address
-
-        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-            .issuer_name(issuer)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=2))
-            .add_extension(x509.BasicConstraints(ca=address is None, path_length=None), critical=True)
-        )
-        if address:
-            names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
-            builder = builder.add_extension(names, critical=False)
-        return builder.sign(self.key, hashes.SHA256())
-
-    def _write(self, name: str, certificate: x509.Certificate, key: Any) -> tuple[Path, Path]:
-        public, private = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        public.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        if key is not None:
-            private.write_bytes(
-                key.private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-                )
-            )
-        return public, private
-
-
-async def send_over_tls(partner: Partner, authority: Authority, files: tuple[Path, Path] | None) -> int:
-    context = ssl.create_default_context(cafile=str(authority.folder / "authority.pem"))
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if files:
-        context.load_cert_chain(*files)
+async def send_over_tls(partner: Partner, authority: Authority, certificate: Issued | None) -> int:
     url = f"https://127.0.0.1:{partner.server.port}/fhir/$process-message"
-    connector = aiohttp.TCPConnector(ssl=context)
+    connector = aiohttp.TCPConnector(ssl=authority.client_context(certificate))
     async with (
         aiohttp.ClientSession(connector=connector) as session,
         session.post(url, data=encoded(bundle()), headers=FHIR) as response,
@@ -183,36 +117,92 @@ async def send_over_tls(partner: Partner, authority: Authority, files: tuple[Pat
 
 
 async def test_a_pinned_certificate_opens_and_another_of_the_authority_does_not(
-    pool: Pool, session: aiohttp.ClientSession, tmp_path: Path
+    pool: Pool, start: Start, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path)
-    certificate, key = authority.issue("server")
-    tls = TlsSettings(certfile=certificate, keyfile=key, client_ca=tmp_path / "authority.pem")
+    server = authority.issue("server")
+    tls = TlsSettings(certfile=server.certfile, keyfile=server.keyfile, client_ca=authority.certfile)
     known, stranger, renewed = authority.issue("known"), authority.issue("stranger"), authority.issue("renewed")
     audit = PostgresAuditTrail()
     await add_client(
-        pool, audit, "valley", FEED, "operator", NOW, Credentials(key=False, certificates=read_certificates(known[0]))
+        pool,
+        audit,
+        "valley",
+        FEED,
+        "operator",
+        NOW,
+        Credentials(key=False, certificates=read_certificates(known.certfile)),
     )
-    partner = Partner(pool, session, settings=HttpSettings(listen="127.0.0.1:0", tls=tls))
-    await partner.server.start()
-    try:
-        assert await send_over_tls(partner, authority, known) == 202
-        assert await send_over_tls(partner, authority, stranger) == 401
-        assert await send_over_tls(partner, authority, None) == 401
-        (tmp_path / "other").mkdir()
-        foreign = Authority(tmp_path / "other").issue("known")
-        with pytest.raises(aiohttp.ClientError):
-            await send_over_tls(partner, authority, foreign)
-        fresh = Credentials(key=False, certificates=read_certificates(renewed[0]))
-        await renew_client(pool, audit, "valley", "operator", NOW, fresh, keep=False)
-        assert await send_over_tls(partner, authority, renewed) == 202
-        assert await send_over_tls(partner, authority, known) == 401
-    finally:
-        await partner.server.stop()
+    partner = await start(settings=HttpSettings(listen="127.0.0.1:0", tls=tls))
+    assert await send_over_tls(partner, authority, known) == 202
+    assert await send_over_tls(partner, authority, stranger) == 401
+    assert await send_over_tls(partner, authority, None) == 401
+    foreign = Authority(tmp_path, "Somebody Else").issue("known", file="foreign")
+    with pytest.raises(aiohttp.ClientError):
+        await send_over_tls(partner, authority, foreign)
+    fresh = Credentials(key=False, certificates=read_certificates(renewed.certfile))
+    await renew_client(pool, audit, "valley", "operator", NOW, fresh, keep=False)
+    assert await send_over_tls(partner, authority, renewed) == 202
+    assert await send_over_tls(partner, authority, known) == 401
+
+
+async def test_renewed_tls_files_are_taken_over_without_a_restart(start: Start, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    served = authority.issue("engine", days=2)
+    tls = TlsSettings(certfile=served.certfile, keyfile=served.keyfile)
+    partner = await start(settings=HttpSettings(listen="127.0.0.1:0", tls=tls))
+    partner.server.web.tls_look_s = 0.01
+    assert 1.9 < days_left(partner) < 2.1
+    assert await presented(partner, authority) == served.certificate.serial_number
+    served.certfile.write_text("half a certifi")
+    await reloaded(partner, "failed")
+    assert await presented(partner, authority) == served.certificate.serial_number
+    renewed = authority.issue("engine", days=90)
+    await reloaded(partner, "done")
+    assert await presented(partner, authority) == renewed.certificate.serial_number
+    assert days_left(partner) > 89
+
+
+async def test_a_renewed_authority_of_the_clients_is_taken_over_too(start: Start, pool: Pool, tmp_path: Path) -> None:
+    authority, next_one = Authority(tmp_path), Authority(tmp_path, "Next Authority")
+    server, mine = authority.issue("server"), next_one.issue("client")
+    client_ca = tmp_path / "clients.pem"
+    client_ca.write_bytes(authority.certfile.read_bytes())
+    credentials = Credentials(key=False, certificates=read_certificates(mine.certfile))
+    await add_client(pool, PostgresAuditTrail(), "valley", FEED, "operator", NOW, credentials)
+    tls = TlsSettings(certfile=server.certfile, keyfile=server.keyfile, client_ca=client_ca)
+    partner = await start(settings=HttpSettings(listen="127.0.0.1:0", tls=tls))
+    partner.server.web.tls_look_s = 0.01
+    with pytest.raises(aiohttp.ClientError):
+        await send_over_tls(partner, authority, mine)
+    client_ca.write_bytes(authority.certfile.read_bytes() + next_one.certfile.read_bytes())
+    await reloaded(partner, "done")
+    assert await send_over_tls(partner, authority, mine) == 202
+
+
+async def presented(partner: Partner, authority: Authority) -> int:
+    """The serial number of the certificate that the server shows."""
+    context = authority.client_context()
+    _, writer = await asyncio.open_connection("127.0.0.1", partner.server.port, ssl=context)
+    shown = writer.get_extra_info("ssl_object").getpeercert()
+    writer.close()
+    return int(shown["serialNumber"], 16)
+
+
+async def reloaded(partner: Partner, outcome: str) -> None:
+    labels = {"feed": "http", "outcome": outcome}
+    async with asyncio.timeout(10):
+        while not partner.metrics.registry.get_sample_value("tocengine_tls_reloads_total", labels):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def days_left(partner: Partner) -> float:
+    labels = {"feed": "http", "kind": "server"}
+    return partner.metrics.registry.get_sample_value("tocengine_tls_certificate_expiry_days", labels) or 0.0
 
 
 async def test_a_certificate_is_pinned_to_one_client(pool: Pool, tmp_path: Path) -> None:
-    credentials = Credentials(key=False, certificates=read_certificates(Authority(tmp_path).issue("one")[0]))
+    credentials = Credentials(key=False, certificates=read_certificates(Authority(tmp_path).issue("one").certfile))
     await add_client(pool, PostgresAuditTrail(), "one", FEED, "operator", NOW, credentials)
     with pytest.raises(ConfigurationError, match="pinned"):
         await add_client(pool, PostgresAuditTrail(), "two", FEED, "operator", NOW, credentials)
@@ -240,15 +230,10 @@ def test_what_an_operator_hands_in_is_checked(tmp_path: Path) -> None:
 # --- rates and links
 
 
-async def test_too_many_requests_are_told_when_to_come_again(pool: Pool, session: aiohttp.ClientSession) -> None:
-    partner = Partner(
-        pool, session, settings=HttpSettings(listen="127.0.0.1:0", requests_per_minute=60, request_burst=2)
-    )
-    await partner.server.start()
-    try:
-        answers = [(await partner.post(encoded(bundle())))[0] for _ in range(3)]
-    finally:
-        await partner.server.stop()
+async def test_too_many_requests_are_told_when_to_come_again(start: Start) -> None:
+    settings = HttpSettings(listen="127.0.0.1:0", requests_per_minute=60, request_burst=2)
+    partner = await start(settings=settings)
+    answers = [(await partner.post(encoded(bundle())))[0] for _ in range(3)]
     assert [answer.status for answer in answers] == [202, 202, 429]
     assert answers[-1].headers["Retry-After"] == "1"
 

@@ -3,38 +3,26 @@
 import asyncio
 import gzip
 import zlib
-from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
 
-from tests.integration.test_fhir_server import Partner
+from tests.integration.fhir.setting import Partner, Start
 from tests.unit.adapters.fhir.bundles import bundle, encoded, resource
 from tests.unit.adapters.fhir.written import document, document_reference, transaction
 from tocengine.config import HttpSettings
-from tocengine.postgres import Pool
 
 LIMIT = 64 * 1024
 WHOLE = encoded(bundle())
 
 
 @pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
-@pytest.fixture
-async def partner(pool: Pool, session: aiohttp.ClientSession) -> AsyncIterator[Partner]:
+async def partner(start: Start) -> Partner:
     settings = HttpSettings(
         listen="127.0.0.1:0", max_body_bytes=LIMIT, max_entries=50, max_depth=32, body_timeout_s=0.3, max_connections=4
     )
-    partner = Partner(pool, session, settings=settings)
-    await partner.server.start()
-    yield partner
-    await partner.server.stop()
+    return await start(settings=settings)
 
 
 def nested(depth: int) -> bytes:

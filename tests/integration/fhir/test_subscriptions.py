@@ -3,32 +3,16 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
 from aiohttp import web
 
-from tests.integration.test_fhir_server import FEED, Partner
+from tests.integration.fhir.setting import FEED, Partner, Start
 from tests.unit.adapters.fhir.bundles import Bundle, bundle, encoded
 from tests.unit.adapters.fhir.written import notification
 from tocengine.config import FhirSourceSettings
-from tocengine.postgres import Pool
 
 BASE = "https://ehr.example.org/fhir"
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
-@pytest.fixture
-async def partner(pool: Pool, session: aiohttp.ClientSession) -> AsyncIterator[Partner]:
-    partner = Partner(pool, session)
-    await partner.server.start()
-    yield partner
-    await partner.server.stop()
 
 
 async def gaps(partner: Partner) -> list[str]:
@@ -148,12 +132,10 @@ async def ehr() -> AsyncIterator[Ehr]:
 
 
 @pytest.fixture
-async def connected(pool: Pool, session: aiohttp.ClientSession, ehr: Ehr) -> AsyncIterator[Partner]:
-    partner = Partner(pool, session, servers={FEED: FhirSourceSettings(base_url=ehr.base, token="t-1")})
+async def connected(start: Start, ehr: Ehr) -> AsyncIterator[Partner]:
+    partner = await start(servers={FEED: FhirSourceSettings(base_url=ehr.base, token="t-1")})
     async with partner.servers:
-        await partner.server.start()
         yield partner
-        await partner.server.stop()
 
 
 def told_of(ehr: Ehr, number: int = 1) -> Bundle:

@@ -1,7 +1,7 @@
-"""Owns the TLS of a listener: its context, which follows the files on disk, and which certificates are let in."""
+"""Owns the TLS of a listener: its context, which follows the files on disk, and how long its certificates are good."""
 
+import ssl
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -9,17 +9,35 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from tocengine.config import TlsSettings
-from tocengine.credentials import tls_context
 from tocengine.errors import ConfigurationError
 from tocengine.telemetry import Metrics
 
-_log = structlog.get_logger()
+LOOK_S: Final = 5.0
+"""How often the files of a listener are looked at."""
 _DAY_S: Final = 86_400.0
-FINGERPRINT: Final = "sha256:"
+_log = structlog.get_logger()
 _Stamp: TypeAlias = tuple[tuple[int, int, int], ...]
+
+
+def tls_context(settings: TlsSettings, *, clients: ssl.VerifyMode = ssl.CERT_REQUIRED) -> ssl.SSLContext:
+    """The TLS context of a listener: 1.2 at least; where `client_ca` is set, client certificates as `clients` says.
+
+    Raises ConfigurationError where a file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.certfile, settings.keyfile)
+        if settings.client_ca is not None:
+            context.load_verify_locations(settings.client_ca)
+            context.verify_mode = clients
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            "the TLS certificate, key or client CA cannot be used", file=str(settings.certfile), hint=str(error)
+        ) from error
+    return context
 
 
 def earliest_expiry(pem: bytes) -> datetime:
@@ -27,46 +45,27 @@ def earliest_expiry(pem: bytes) -> datetime:
     return min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(pem))
 
 
-def names_of(certificate: bytes) -> frozenset[str]:
-    """All by which a certificate (DER) may be known: its fingerprint, common names, and alternative names."""
-    parsed = x509.load_der_x509_certificate(certificate)
-    names = {FINGERPRINT + parsed.fingerprint(SHA256()).hex()}
-    names.update(str(each.value) for each in parsed.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME))
-    try:
-        alternative = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        pass
-    else:
-        for kind in (x509.DNSName, x509.RFC822Name, x509.UniformResourceIdentifier):
-            names.update(alternative.get_values_for_type(kind))
-    return frozenset(map(_folded, names))
-
-
-def _folded(name: str) -> str:
-    folded = name.strip().casefold()
-    return folded.replace(":", "").replace("sha256", FINGERPRINT, 1) if folded.startswith(FINGERPRINT) else folded
-
-
-def is_pinned(certificate: bytes | None, pins: Sequence[str]) -> bool:
-    """Whether a client's certificate (DER) is one of those a feed is for; `pins` are ``sha256:HEX`` or names.
-
-    Without pins every certificate of the authority is.
-    """
-    if not pins:
-        return True
-    return certificate is not None and not names_of(certificate).isdisjoint(map(_folded, pins))
-
-
 class ListenerTls:
     """The context in force. `refresh` takes over changed files; what cannot be used leaves the old one in force."""
 
-    def __init__(self, settings: TlsSettings, feed: str, metrics: Metrics) -> None:
-        """Raises ConfigurationError where a file cannot be used."""
-        self._settings, self._feed, self._metrics = settings, feed, metrics
+    def __init__(
+        self, settings: TlsSettings, feed: str, metrics: Metrics, *, clients: ssl.VerifyMode = ssl.CERT_REQUIRED
+    ) -> None:
+        """`feed` names the listener in logs and metrics. Raises ConfigurationError where a file cannot be used."""
+        self._settings, self._feed, self._metrics, self._clients = settings, feed, metrics, clients
         self._files = [path for path in (settings.certfile, settings.keyfile, settings.client_ca) if path]
         self._stamp = self._look()
-        self.context = tls_context(settings)
+        self.context = tls_context(settings, clients=clients)
         self._watch_expiry()
+
+    def handing_over(self) -> ssl.SSLContext:
+        """A context for a server that keeps the one it was given: each handshake goes on with the one in force."""
+        kept = tls_context(self._settings, clients=self._clients)
+        kept.sni_callback = self._hand_over
+        return kept
+
+    def _hand_over(self, connection: ssl.SSLObject, _name: str | None, _kept: ssl.SSLContext) -> None:
+        connection.context = self.context  # called for every ClientHello, with a server name in it or without
 
     def refresh(self) -> None:
         """Looks whether a file was replaced. Connections that stand are not touched."""
@@ -75,7 +74,7 @@ class ListenerTls:
             return
         self._stamp = stamp
         try:
-            self.context = tls_context(self._settings)
+            self.context = tls_context(self._settings, clients=self._clients)
             self._watch_expiry()
         except ConfigurationError:  # half-written files are looked at again when they change
             self._metrics.tls_reloads.labels(self._feed, "failed").inc()

@@ -96,3 +96,51 @@ async def test_the_newest_record_stays_because_the_next_position_follows_from_it
     await _append(pool, MESSAGES, 7, age_days=100)
     await _round(pool)
     assert await _positions(pool, MESSAGES) == [6]
+
+
+async def _codes(pool: Pool, age_days: int, count: int, *, settled: bool) -> None:
+    await pool.execute(
+        """insert into code_unmapped (feed, table_name, code, message_id, received_at, settled_at)
+           select 'stj-adt', 'class', 'QQ', gen_random_uuid(), $1, case when $3 then now() end
+           from generate_series(1, $2)""",
+        NOW - timedelta(days=age_days),
+        count,
+        settled,
+    )
+
+
+async def test_messages_that_had_an_unknown_code_are_remembered_while_they_can_be_read_again(pool: Pool) -> None:
+    await _codes(pool, 29, 1, settled=True)
+    await _codes(pool, 31, 7, settled=True)
+    await _codes(pool, 31, 2, settled=False)
+    await _codes(pool, 399, 3, settled=False)
+    await _codes(pool, 401, 7, settled=False)
+    metrics = await _round(pool)
+    left = await pool.fetch("select ($1 - received_at) as age, settled_at from code_unmapped order by 1", NOW)
+    assert [(row["age"].days, row["settled_at"] is None) for row in left] == [
+        (29, False), (31, True), (31, True), (399, True), (399, True), (399, True),
+    ]  # fmt: skip
+    assert metrics.registry.get_sample_value("tocengine_retention_removed_total", {"kind": "codes"}) == 14
+
+
+async def _renormalized(pool: Pool, age_days: int, count: int, *, published: bool) -> None:
+    await pool.execute(
+        """insert into renormalized (message_id, part, revision, digest, run_id, cause, requested_by, requested_at,
+                                     topic, key, headers, value)
+           select gen_random_uuid(), 0, 1, '', gen_random_uuid(), 'REPLAY', 'me', $1, 't', '', '',
+                  case when $3 then null else '\\x01'::bytea end
+           from generate_series(1, $2)""",
+        NOW - timedelta(days=age_days),
+        count,
+        published,
+    )
+
+
+async def test_where_events_came_from_is_remembered_as_long_as_their_messages(pool: Pool) -> None:
+    await _renormalized(pool, 402, 1, published=False)  # it waits for an engine that publishes it
+    await _renormalized(pool, 401, 8, published=True)
+    await _renormalized(pool, 399, 2, published=True)
+    metrics = await _round(pool, batch_records=4)
+    rows = await pool.fetch("select ($1 - requested_at) as age from renormalized order by renormalized_id", NOW)
+    assert [row["age"].days for row in rows] == [402, 399, 399]
+    assert metrics.registry.get_sample_value("tocengine_retention_removed_total", {"kind": "lineage"}) == 8

@@ -21,6 +21,7 @@ create table code_unmapped (  -- messages with a code that no table knew
     primary key (feed, table_name, code, message_id)
 );
 create index code_unmapped_waiting on code_unmapped (message_id) where settled_at is null;
+create index code_unmapped_by_age on code_unmapped (received_at);  -- retention
 
 create table renormalized (  -- a message that was normalized again: what asked for it, and its event until it is in the log
     renormalized_id bigint generated always as identity primary key,
@@ -40,4 +41,5 @@ create table renormalized (  -- a message that was normalized again: what asked 
 );
 create index renormalized_unpublished on renormalized (renormalized_id) where value is not null;
 create index renormalized_by_run on renormalized (run_id);
+create index renormalized_by_age on renormalized (requested_at) where value is null;  -- retention
 alter table renormalized alter column value set storage external;  -- as log_record

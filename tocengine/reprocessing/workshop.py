@@ -145,10 +145,14 @@ class CodeFollower:
         for key, newest in keys.items():
             if self._tried.get(key) == newest:  # no longer in the log, or no different for the code
                 continue
-            self._tried[key] = newest
+            self._tried[key] = newest  # before it is: what fails here shall not keep the other codes waiting
             request = Request(run_id=uuid4(), cause=Cause.CODES, by="tocengine", at=self._clock())
-            with unavailable_errors():
-                tally = await replay_waiting(self._scanner, self._reprocessor, key, request, _at_once, _unseen)
+            try:
+                with unavailable_errors():
+                    tally = await replay_waiting(self._scanner, self._reprocessor, key, request, _at_once, _unseen)
+            except UnavailableError:
+                del self._tried[key]  # it says nothing about the messages
+                raise
             made += tally.events
         return made
 

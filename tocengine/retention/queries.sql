@@ -27,3 +27,17 @@ delete from log_record r using oldest o
 where r.topic = $1 and r.position = o.position and o.appended_at < $3
   and r.position < (select max(position) from log_record where topic = $1)
   and r.position < coalesce((select next_offset from log_position where topic = $2 and partition = 0), r.position + 1);
+
+-- name: remove_codes
+-- Messages that had an unknown code: known and read again ($1: as long as the log has them), or too old to be read.
+with old as (
+    select ctid from code_unmapped
+    where received_at < $1 and (settled_at is not null or received_at < $2) limit $3
+)
+delete from code_unmapped u using old where u.ctid = old.ctid;
+
+-- name: remove_lineage  What was normalized again, long ago and published since.
+with old as (
+    select ctid from renormalized where requested_at < $1 and value is null limit $2
+)
+delete from renormalized r using old where r.ctid = old.ctid;

@@ -1,4 +1,5 @@
-"""Owns the removal of what is old: records of the embedded log, and the days within which repeats are recognized.
+"""Owns the removal of what is old: records of the embedded log, the days within which repeats are recognized, and what
+is remembered of messages that had an unknown code or were normalized again.
 
 One process leads at a time. Days are partitions and go by being dropped; log records go from their old end in small
 transactions, so that the space they leave is used again and no vacuum has to catch up with a great deletion.
@@ -53,14 +54,24 @@ class RetentionWorker:
             await asyncio.wait_for(stop.wait(), self._settings.every_s)
 
     async def remove(self, connection: Transaction, now: datetime) -> None:
-        """One round: days prepared, old days dropped, old log records removed until none is left."""
+        """One round: days prepared, old days dropped, and of each other kind what is old removed until none is left."""
         await connection.fetchval(QUERIES["prepare_days"], now.date())
         await self._remove_days(connection, now)
+        logged, repeats = (
+            now - timedelta(days=days) for days in (self._settings.log_days, self._settings.repeats_days)
+        )
         for number, topic in self._topics.items():
-            before = now - timedelta(days=self._settings.log_days)
-            removed = self._settings.batch_records
-            while removed == self._settings.batch_records:
-                removed = await self._remove_records(connection, number, topic, before)
+            await self._remove(connection, "records", "remove_records", number, topic, logged)
+        await self._remove(connection, "codes", "remove_codes", logged, repeats)
+        await self._remove(connection, "lineage", "remove_lineage", repeats)
+
+    async def _remove(self, connection: Transaction, kind: str, query: str, *arguments: object) -> None:
+        """Removes in portions, each a transaction of its own, until one is not full."""
+        portion = removed = self._settings.batch_records
+        while removed == portion:
+            status = await connection.execute(QUERIES[query], *arguments, portion)
+            removed = int(status.rpartition(" ")[2])
+            self._metrics.retention_removed.labels(kind).inc(removed)
 
     async def _remove_days(self, connection: Transaction, now: datetime) -> None:
         first = now.date() - timedelta(days=self._settings.repeats_days)
@@ -69,11 +80,3 @@ class RetentionWorker:
             self._metrics.retention_removed.labels("days").inc()
             log.info("repeats of a day forgotten", name=row["name"])
         await connection.execute(QUERIES["forget_other_days"], first, self._settings.batch_records)
-
-    async def _remove_records(self, connection: Transaction, number: int, topic: str, before: datetime) -> int:
-        status = await connection.execute(
-            QUERIES["remove_records"], number, topic, before, self._settings.batch_records
-        )
-        removed = int(status.rpartition(" ")[2])
-        self._metrics.retention_removed.labels("records").inc(removed)
-        return removed

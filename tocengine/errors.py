@@ -14,11 +14,13 @@ TocError
 |   +-- UnsupportedError   a message type, version or sender the feed does not take
 |   +-- BatchRefusedError  a batch that is refused as a whole
 +-- EventDataError         a stored event that cannot be tracked; it alone is set aside
++-- HeldRowError           rows of events held back that cannot be read; they alone are set aside
 +-- InvalidBundleError     a notice that FHIR would not take: it is not sent, and fails as not rendered
 """
 
 from collections.abc import Mapping, Sequence
 
+from tocengine.model.ids import MessageId
 from tocengine.model.message import Problem
 
 
@@ -124,6 +126,14 @@ class EventDataError(TocError):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.reason)
         self.problem = problem
+
+
+class HeldRowError(TocError):
+    """Rows of events that were held back cannot be read any more. `rows` are what they hold, by message id and part."""
+
+    def __init__(self, rows: Mapping[tuple[MessageId, int], bytes]) -> None:
+        super().__init__(f"{len(rows)} rows of events held back cannot be read")
+        self.rows = rows
 
 
 class InvalidBundleError(TocError):

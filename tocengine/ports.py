@@ -164,7 +164,7 @@ class Tracker(Protocol):
     ) -> Sequence[TrackedEncounter]:
         """The encounters the events touched. Repeats are dropped, early ones held back unless `hold` is False.
 
-        Raises EventDataError for a poisonous event.
+        Raises EventDataError for a poisonous event, and HeldRowError where what was held back cannot be read any more.
         """
 
     async def remind(self, transaction: Transaction, now: datetime) -> int:
@@ -174,7 +174,10 @@ class Tracker(Protocol):
         """Whether anything is held back whose window has ended by `now`, on whatever partition."""
 
     async def ended(self, transaction: Transaction, until: Mapping[int, datetime]) -> Sequence[EventRecord]:
-        """The events held back whose window has ended by `until`, by partition, for `track` to take again."""
+        """The events held back whose window has ended by `until`, by partition, for `track` to take again.
+
+        Raises HeldRowError where some of them cannot be read any more.
+        """
 
     async def forget(self, transaction: Transaction, events: Sequence[tuple[MessageId, int]]) -> None:
         """Drops events (message id, part) that were held back and cannot be applied, as if never tracked."""

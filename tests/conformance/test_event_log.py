@@ -222,6 +222,45 @@ async def test_lag_counts_what_is_not_committed(harness: LogHarness, log: EventL
     assert sum((await consumer.lag()).values()) == 4
 
 
+async def idle_of_key(consumer: LogConsumer, partition: int) -> list[Batch]:
+    return [batch for batch in await consumer.idle() if batch.partition == partition]
+
+
+async def test_what_is_read_to_its_end_is_idle(harness: LogHarness, log: EventLog, consumer: LogConsumer) -> None:
+    await log.append([record("k", "a")])
+    (batch,) = await poll_some(consumer)
+    assert not await idle_of_key(consumer, batch.partition)
+    async with harness.transaction() as transaction:
+        await consumer.commit(transaction, [batch])
+
+    (idle,) = await idle_of_key(consumer, batch.partition)
+    assert (idle.topic, idle.records) == (Topic.EVENTS, ())
+    async with harness.transaction() as transaction:
+        await consumer.commit(transaction, [idle])
+
+    await log.append([record("k", "b")])
+    assert not await idle_of_key(consumer, batch.partition)
+    assert values(await poll_some(consumer)) == [b"b"]
+
+
+async def test_what_another_has_taken_is_not_idle_here(
+    harness: LogHarness, log: EventLog, consumer: LogConsumer
+) -> None:
+    await log.append([record("k", "a")])
+    await read(harness, consumer, 1)
+    mine = await consumer.idle()
+    assert mine
+    other = await harness.usurper(consumer)
+    await log.append([record("k", "b")])
+    theirs = await poll_some(other)
+    async with harness.transaction() as transaction:
+        await other.commit(transaction, theirs)
+    with pytest.raises((PositionLostError, UnavailableError)):
+        async with harness.transaction() as transaction:
+            await consumer.commit(transaction, mine)
+    await other.close()
+
+
 async def test_two_topics_are_read_by_one_consumer(harness: LogHarness, log: EventLog) -> None:
     consumer = await harness.consumer([Topic.EVENTS, Topic.QUARANTINE])
     await log.append([record("a", "event"), record("a", "raw", Topic.MESSAGES), record("b", "bad", Topic.QUARANTINE)])

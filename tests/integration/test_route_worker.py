@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from tocengine.audit.postgres import PostgresAuditTrail
 from tocengine.config import EventLogSettings, RoutingSettings
+from tocengine.encounters.holdback import Window
 from tocengine.encounters.postgres import PostgresTracker
 from tocengine.eventlog import Topic, open_consumer, open_event_log
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
@@ -129,11 +130,17 @@ class Bench:
         self.metrics = Metrics()
         self.sent = 0
 
-    async def worker(self, audit: Interrupted | None = None, allergic_to: str = "", records: int = 200) -> RouteWorker:
+    async def worker(
+        self,
+        audit: Interrupted | None = None,
+        allergic_to: str = "",
+        records: int = 200,
+        window: Window | None = None,
+    ) -> RouteWorker:
         directory = LiveDirectory(self.pool, 0.0)
         await directory.refresh()
         trail = audit or PostgresAuditTrail()
-        tracker = PostgresTracker(directory, PostgresWorkItems(), RECORDS, PostgresAuditTrail())
+        tracker = PostgresTracker(directory, PostgresWorkItems(), RECORDS, PostgresAuditTrail(), window)
         return RouteWorker(
             consumer=await open_consumer(self.settings, self.dsn, self.pool, TOPICS),
             pool=self.pool,
@@ -335,6 +342,29 @@ async def test_poisonous_event_is_set_aside_and_the_rest_goes_on(bench: Bench, p
         await bench.log.append([bad])
         await bench.drain(worker)
         assert await bench.pool.fetchval("select count(*) from quarantine") == 1
+
+
+async def test_what_was_held_back_and_cannot_be_read_does_not_stop_a_batch(bench: Bench) -> None:
+    worker = await bench.worker(window=Window(by_feed={FEED: timedelta(hours=5)}))
+    await bench.log.append(
+        [bench.event("A03", "V1", minutes=2, control_id="damaged"), bench.event("A03", "V2", minutes=2)]
+    )
+    await bench.drain(worker)
+    await bench.pool.execute(
+        "update held_event set summary = 'x' where encounter_id = $1", VisitKey("STJ", "V1").encounter_id
+    )
+    await bench.log.append([bench.event("A01", "V1", minutes=1), bench.event("A01", "V2", minutes=1)])
+    assert await bench.drain(worker) == 2
+
+    rows = await bench.pool.fetch("select visit_number, state from encounter order by visit_number")
+    assert [tuple(row) for row in rows] == [("V1", "INPATIENT"), ("V2", "DISCHARGED")]
+    (row,) = await bench.pool.fetch("select stage, control_id, reason, body from quarantine")
+    assert tuple(row) == ("track", "damaged", "held_event_unreadable", b"x")
+    assert await bench.pool.fetchval("select disposition from message_seen where control_id = 'damaged'") == "SET_ASIDE"
+    assert await bench.pool.fetchval("select count(*) from held_event") == 0
+    assert bench.metrics.registry.get_sample_value(
+        "tocengine_events_tracked_total", {"feed": FEED, "disposition": "set_aside"}
+    )
 
 
 async def test_a_control_id_no_index_takes_does_not_stop_the_role(bench: Bench) -> None:

@@ -9,9 +9,10 @@ import msgspec
 
 from tocengine.encounters.holdback import Waiting, partition_of, released
 from tocengine.encounters.identity import encounter_id_of
+from tocengine.errors import HeldRowError
 from tocengine.formats.packing import pack, unpack
 from tocengine.model.event import Event, EventRecord, LoggedEvent
-from tocengine.model.ids import EncounterId
+from tocengine.model.ids import EncounterId, MessageId
 from tocengine.ports import Transaction
 from tocengine.postgres import load_queries
 
@@ -22,7 +23,8 @@ _decode_event = msgspec.json.Decoder(Event).decode
 
 
 async def read_waiting(transaction: Transaction, records: Sequence[EventRecord]) -> list[Waiting]:
-    """The events held back that `records`, a batch, may release or replace."""
+    """The events held back that `records`, a batch, may release or replace. Raises HeldRowError for those that cannot
+    be read."""
     if not records:
         return []
     until: dict[int, datetime] = {}
@@ -37,7 +39,7 @@ async def read_waiting(transaction: Transaction, records: Sequence[EventRecord])
         [encounter_id_of(visit) for visit in visits],
         [record.summary.message_id for record in records if record.summary.revision],
     )
-    return [_waiting(row) for row in rows]
+    return _read(rows)
 
 
 async def count_waiting(transaction: Transaction) -> int:
@@ -46,9 +48,10 @@ async def count_waiting(transaction: Transaction) -> int:
 
 
 async def read_ended(transaction: Transaction, until: Mapping[int, datetime]) -> list[EventRecord]:
-    """The events whose window has ended by `until`, by partition, as they are to be applied, in order."""
+    """The events whose window has ended by `until`, by partition, as they are to be applied, in order. Raises
+    HeldRowError for those that cannot be read."""
     rows = await transaction.fetch(SQL["read_ended"], list(until), list(until.values()))
-    found = [_waiting(row) for row in rows]
+    found = _read(rows)
     found.sort(key=lambda each: (each.release_at, each.record.summary.order_key))
     return [released(each.record, each.release_at) for each in found]
 
@@ -80,6 +83,19 @@ async def store_waiting(transaction: Transaction, waiting: Sequence[Waiting]) ->
             [pack(_encode(each.record.summary)) for each in fresh],
             [pack(bytes(each.record.fhir)) for each in fresh],
         )
+
+
+def _read(rows: Sequence[asyncpg.Record]) -> list[Waiting]:
+    found: list[Waiting] = []
+    unreadable: dict[tuple[MessageId, int], bytes] = {}
+    for row in rows:
+        try:
+            found.append(_waiting(row))
+        except (ValueError, msgspec.DecodeError):
+            unreadable[MessageId(row["message_id"]), row["part"]] = row["summary"]
+    if unreadable:
+        raise HeldRowError(unreadable)
+    return found
 
 
 def _waiting(row: asyncpg.Record) -> Waiting:

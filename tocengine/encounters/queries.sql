@@ -157,7 +157,7 @@ select pg_notify('outbox', '') from (select from filled limit 1) as any_of_them
 
 -- name: read_waiting
 -- Held back: on partitions ($1) whose time has come ($2), of these encounters, or now read again as another revision.
-select h.partition, h.encounter_id, h.release_at, h.summary, h.fhir from held_event h
+select h.message_id, h.part, h.partition, h.encounter_id, h.release_at, h.summary, h.fhir from held_event h
 where exists (select from unnest($1::int[], $2::timestamptz[]) as p (partition, until)
               where p.partition = h.partition and h.release_at <= p.until)
    or h.encounter_id = any($3::uuid[]) or h.message_id = any($4::uuid[])
@@ -169,7 +169,7 @@ select count(*) from held_event
 select exists (select from held_event where release_at <= $1)
 
 -- name: read_ended
-select h.partition, h.encounter_id, h.release_at, h.summary, h.fhir from held_event h
+select h.message_id, h.part, h.partition, h.encounter_id, h.release_at, h.summary, h.fhir from held_event h
 join unnest($1::int[], $2::timestamptz[]) as p (partition, until) on p.partition = h.partition and h.release_at <= p.until
 
 -- name: forget_held

@@ -264,6 +264,31 @@ async def store_set_aside(transaction: Transaction, rows: Sequence[SetAside]) ->
     return fresh
 
 
+async def read_unreadable(transaction: Transaction, rows: Mapping[tuple[MessageId, int], bytes]) -> list[SetAside]:
+    """Rows of events held back, by message id and part, as they are set aside."""
+    marks = await transaction.fetch(QUERIES["marks"], [message_id for message_id, _ in rows])
+    return [
+        SetAside(
+            message_id=mark["message_id"],
+            stage="track",
+            feed=mark["feed"],
+            control_id=mark["control_id"],
+            reason="held_event_unreadable",
+            text="What was held back cannot be read any more; the message itself is in the log.",
+            answered=mark["answered"],
+            content_type="application/octet-stream",
+            body=rows[mark["message_id"], mark["part"]],
+            received_at=mark["received_at"],
+            trigger=mark["trigger"],
+            part=mark["part"],
+            day=mark["day"].isoformat(),
+            held_back=True,
+        )
+        for mark in marks
+        if (mark["message_id"], mark["part"]) in rows
+    ]
+
+
 def _day(row: SetAside) -> date:
     try:
         return date.fromisoformat(row.day)

@@ -88,6 +88,11 @@ select s.* from unnest($1::date[], $2::uuid[], $3::smallint[], $4::smallint[], $
 on conflict (day, message_id, revision, part) do nothing
 returning message_id
 
+-- name: marks
+-- What is known of events as they were received.
+select message_id, part, day, feed, control_id, trigger, answered, received_at from message_seen
+where message_id = any($1::uuid[]) and revision = 0
+
 -- name: quarantine
 -- What was not seen before; one that was retried in the meantime and failed at another place is open again.
 insert into quarantine (message_id, stage, feed, control_id, reason, location, code, text, answered, content_type,

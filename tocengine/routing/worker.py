@@ -6,7 +6,7 @@ crash at any point replays the batch to the same result (design section 7).
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TypeAlias
@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from tocengine.config import RoutingSettings
-from tocengine.errors import EventDataError, PositionLostError, UnavailableError
+from tocengine.errors import EventDataError, HeldRowError, PositionLostError, UnavailableError
 from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
 from tocengine.model.event import EventRecord, LoggedEvent
 from tocengine.ports import (
@@ -35,7 +35,7 @@ from tocengine.ports import (
 from tocengine.postgres import SERIALIZATION, Pool, is_unavailable
 from tocengine.routing.batch import Rulings, decide_batch
 from tocengine.routing.policy import RoutePolicy
-from tocengine.routing.postgres import LiveDirectory, SetAside, notify, store_rulings, store_set_aside
+from tocengine.routing.postgres import LiveDirectory, SetAside, notify, read_unreadable, store_rulings, store_set_aside
 from tocengine.routing.set_aside import (
     audit_record,
     of_event,
@@ -162,8 +162,7 @@ class RouteWorker:
             if not await self._tracker.window_ended(connection, now):
                 return
         idle = [batch for batch in await self._consumer.idle() if batch.topic == EVENTS_TOPIC]
-        async with self._pool.acquire() as connection:
-            held = await self._tracker.ended(connection, {batch.partition: now for batch in idle})
+        held = await self._ended({batch.partition: now for batch in idle})
         if held:
             await self._apply(idle, held)
 
@@ -198,12 +197,15 @@ class RouteWorker:
                 async with self._pool.acquire() as connection, connection.transaction():
                     await self._consumer.commit(connection, batches)
                     outcome = await self._route(connection, items, now, hold)
+            except HeldRowError as error:
+                await self._set_held_aside(error)
+                continue
             except DATA_ERRORS as error:
                 if is_unavailable(error):
                     raise
                 if hold:
                     hold = False
-                    ended = await self._ended(items)
+                    ended = await self._ended(_last_receipt(items))
                     items, bodies = [*ended, *items], [*(b"" for _ in ended), *bodies]
                     continue
                 culprit, cause = await self._find_culprit(items, error)
@@ -212,15 +214,24 @@ class RouteWorker:
             self._count(items, outcome)
             return
 
-    async def _ended(self, items: Sequence[Item]) -> Sequence[EventRecord]:
-        """What was held back and comes out when these are received."""
-        until: dict[int, datetime] = {}
-        for item in items:
-            if isinstance(item, LoggedEvent):
-                received = item.summary.received_at
-                until[item.partition] = max(received, until.get(item.partition, received))
-        async with self._pool.acquire() as connection:
-            return await self._tracker.ended(connection, until)
+    async def _ended(self, until: Mapping[int, datetime]) -> Sequence[EventRecord]:
+        """What was held back and comes out by a time, by partition."""
+        while True:
+            try:
+                async with self._pool.acquire() as connection:
+                    return await self._tracker.ended(connection, until)
+            except HeldRowError as error:
+                await self._set_held_aside(error)
+
+    async def _set_held_aside(self, error: HeldRowError) -> None:
+        """Sets aside what was held back and cannot be read, so that nothing else waits for it."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            rows = await read_unreadable(connection, error.rows)
+            await self._tracker.forget(connection, list(error.rows))
+            outcome = await self._route(connection, rows, self._clock(), hold=False)
+        for message_id, part in error.rows:
+            log.error("held_event_unreadable", message_id=str(message_id), part=part)
+        self._count(rows, outcome)
 
     async def _find_culprit(self, items: Sequence[Item], error: Exception) -> tuple[int, Exception]:
         """The index of the first record with which the batch fails, given those before it: a binary search over
@@ -317,6 +328,16 @@ class RouteWorker:
         for _, ruling in rulings.made:
             if ruling.decision is not None:
                 self._metrics.decisions.labels(ruling.decision.reason or "SENT").inc()
+
+
+def _last_receipt(items: Iterable[Item]) -> dict[int, datetime]:
+    """When the last of the events was received, by partition."""
+    until: dict[int, datetime] = {}
+    for item in items:
+        if isinstance(item, LoggedEvent):
+            received = item.summary.received_at
+            until[item.partition] = max(received, until.get(item.partition, received))
+    return until
 
 
 def _is_transient(error: BaseException) -> bool:

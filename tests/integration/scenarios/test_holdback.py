@@ -9,8 +9,10 @@ from tests.integration.scenarios.hospital import CONVERTED, SNF, Hospital, Said,
 from tests.integration.scenarios.setting import Setting
 from tocengine.encounters.holdback import Window
 from tocengine.formats.packing import unpack
+from tocengine.inspection.gauges import Gauges
 from tocengine.model.ids import FeedName
 from tocengine.routing import worker
+from tocengine.telemetry import Metrics
 
 WAIT = timedelta(seconds=30)
 
@@ -140,3 +142,45 @@ async def test_it_is_on_record_that_it_waited(town: Setting, hospital: Hospital)
     assert [action for action, _ in said if action.startswith("MESSAGE")] == ["MESSAGE_HELD", "MESSAGE_TRACKED"]
     tracked = next(detail for action, detail in said if action == "MESSAGE_TRACKED")
     assert tracked["held_until"] == moment("15:02:32").astimezone(UTC).isoformat()
+
+
+async def damage(town: Setting, visit: str) -> None:
+    """What is held back of a visit cannot be read any more."""
+    await town.pool.execute(
+        "update held_event set summary = $2 where encounter_id ="
+        " (select encounter_id from encounter where visit_number = $1)",
+        visit,
+        b"\x01 no longer what was written",
+    )
+
+
+async def test_a_row_that_cannot_be_read_is_set_aside_and_nobody_else_waits(town: Setting, hospital: Hospital) -> None:
+    await town.hear(discharge(hospital, visit="V1"), discharge(hospital, visit="V2"))
+    await damage(town, "V1")
+    assert await passes(town, "15:05") == [("haven", "NEW", "INPATIENT_DISCHARGE")]
+    assert await town.state("V2") == "DISCHARGED"
+    assert await town.pool.fetchval("select count(*) from held_event") == 0
+    row = await town.pool.fetchrow("select stage, feed, reason from quarantine")
+    assert row is not None
+    assert tuple(row) == ("track", "stj-adt", "held_event_unreadable")
+    assert "EVENT_SET_ASIDE" in await town.work()
+
+
+async def test_what_the_row_held_is_read_again_from_the_log(town: Setting, hospital: Hospital) -> None:
+    await town.hear(discharge(hospital, visit="V1"))
+    await damage(town, "V1")
+    assert await passes(town, "15:05") == []
+    assert await town.pool.fetchval("select reason from quarantine") == "held_event_unreadable"
+    _, told = await town.replay()
+    assert ("haven", "NEW", "INPATIENT_DISCHARGE") in told
+
+
+async def test_what_waits_is_counted(town: Setting, hospital: Hospital) -> None:
+    metrics = Metrics()
+    gauges = Gauges(town.pool, metrics)
+    await town.hear(discharge(hospital, visit="V1"), discharge(hospital, visit="V2"))
+    await gauges.refresh()
+    assert metrics.registry.get_sample_value("tocengine_held_events") == 2
+    await passes(town, "15:05")
+    await gauges.refresh()
+    assert metrics.registry.get_sample_value("tocengine_held_events") == 0

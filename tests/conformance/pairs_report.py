@@ -23,7 +23,8 @@ from tocengine.model.profile import Source, SourceProfile
 from tocengine.normalize.normalizer import HL7v2Normalizer
 
 DIFFERENCES = ROOT / "docs" / "mapping-differences.md"
-_ROW = re.compile(r"^\| `([^`]+)` \| (\d+) \|", re.MULTILINE)
+_ROW = re.compile(r"^\| `([^`]+)` \| (\d+) \| ([^|]+?) \| ([^|]+?) \|", re.MULTILINE)
+_OFFICIAL = "v2-to-fhir"
 _COUNTED = frozenset(
     "Patient Encounter Observation AllergyIntolerance Condition Procedure Coverage RelatedPerson".split()
 )
@@ -50,9 +51,37 @@ def differing(verdicts: Iterable[Verdict]) -> Counter[str]:
     return Counter(each.fact for each in verdicts if each.outcome == "differ")
 
 
-def explained() -> dict[str, int]:
-    """The fact classes of `docs/mapping-differences.md`, and in how many pairs each is said to differ."""
-    return {name: int(count) for name, count in _ROW.findall(DIFFERENCES.read_text("utf-8"))}
+def against(verdicts: Iterable[Verdict]) -> dict[str, str]:
+    """Who makes something else of each fact class: how many converters, and whether the published map's example."""
+    sources: dict[str, set[str]] = defaultdict(set)
+    for each in verdicts:
+        if each.outcome == "differ":
+            sources[each.fact].add(each.pair.partition("/")[0])
+    return {
+        fact: ", ".join(
+            [*(["map"] if _OFFICIAL in found else []), *([str(n)] if (n := len(found - {_OFFICIAL})) else [])]
+        )
+        for fact, found in sources.items()
+    }
+
+
+class Explained(msgspec.Struct, frozen=True):
+    """A row of `docs/mapping-differences.md`: in how many pairs, against whom, and who is right."""
+
+    pairs: int
+    against: str
+    right: str
+
+    @property
+    def contested(self) -> bool:
+        """Whether the published map, or more than one converter, makes something else of it."""
+        return self.against != "1"
+
+
+def explained() -> dict[str, Explained]:
+    """The rows of `docs/mapping-differences.md` by fact class."""
+    rows = _ROW.findall(DIFFERENCES.read_text("utf-8"))
+    return {name: Explained(int(count), others, right) for name, count, others, right in rows}
 
 
 def _verdicts(pair: Pair, normalizer: HL7v2Normalizer) -> Iterable[Verdict]:
@@ -97,11 +126,12 @@ def main(arguments: list[str]) -> int:
     known = explained() if DIFFERENCES.is_file() else {}
     print(f"{'fact':52} agree differ  n/a  explained")
     for fact, counts in sorted(table.items()):
-        mark = "" if not counts["differ"] else "yes" if known.get(fact) == counts["differ"] else "NO"
+        said = known[fact].pairs if fact in known else 0
+        mark = "NO" if counts["differ"] != said else "yes" if said else ""
         print(f"{fact:52} {counts['agree']:5} {counts['differ']:6} {counts['not applicable']:4}  {mark}")
     totals = Counter(each.outcome for each in verdicts)
     print(f"{sum(1 for _ in pairs())} pairs: {dict(totals)}")
-    return int(differing(verdicts) != Counter({fact: count for fact, count in known.items() if count}))
+    return int(differing(verdicts) != Counter({fact: row.pairs for fact, row in known.items()}))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ ADMITTED_HERE = "09"
 MAPPABLE = (
     "class", "patient_type", "disposition", "admit_source", "service", "sex", "relationship",
     "diagnosis.type", "diagnosis.system", "allergy.type", "allergy.severity", "marital_status.status", "visit.priority",
-    "observation.kept", "identifier_type",
+    "observation.kept", "observation.status", "observation.interpretation", "identifier_type", "language",
+    "relationship.subscriber", "visit.admission_type", "name_use", "telecom.use", "telecom.system", "address.use",
 )  # fmt: skip
 """Tables a feed's local codes can be added to while the engine runs (``tocengine codes map``)."""
 NUBC_ORIGIN = "https://www.nubc.org/CodeSystem/PointOfOrigin"
@@ -140,10 +141,11 @@ class Codes(msgspec.Struct, frozen=True):
     marital_statuses: Mapping[str, Resource]
     languages: Mapping[str, Resource]
     priorities: Mapping[str, Resource]
-    admission_types: Mapping[str, bool]
+    admission_types: Mapping[str, Resource]
     participations: Mapping[str, str]
     observation_statuses: Mapping[str, str]
     observation_values: Mapping[str, str]
+    interpretations: Mapping[str, Resource]
     observations_kept: Mapping[str, str]
     unit_systems: Mapping[str, str]
     placeholder_numbers: Mapping[str, bool]
@@ -202,11 +204,11 @@ def codes_for(source: Source, wrap: Wrap = plain) -> Codes:
         patient_types=wrap("patient_type_map", {**local.classes("patient_type"), **profile.patient_type_map}),
         sexes=wrap("sex", local.over("sex", _text("sex"))),
         identifier_types=wrap("identifier_type", local.over("identifier_type", _identifier_types())),
-        name_uses=wrap("name_use", _text("name_use")),
-        telecom_uses=wrap("telecom.use", _text("telecom", "use")),
-        telecom_systems=wrap("telecom.system", _text("telecom", "system")),
+        name_uses=wrap("name_use", local.over("name_use", _text("name_use"))),
+        telecom_uses=wrap("telecom.use", local.over("telecom.use", _text("telecom", "use"))),
+        telecom_systems=wrap("telecom.system", local.over("telecom.system", _text("telecom", "system"))),
         telecom_uses_by_equipment=wrap("telecom.use_by_equipment", _text("telecom", "use_by_equipment")),
-        address_uses=wrap("address.use", _text("address", "use")),
+        address_uses=wrap("address.use", local.over("address.use", _text("address", "use"))),
         address_types=wrap("address.type", _text("address", "type")),
         dispositions=wrap("disposition", _rows("disposition", DispositionRow)),
         local_dispositions=wrap(
@@ -236,13 +238,27 @@ def codes_for(source: Source, wrap: Wrap = plain) -> Codes:
         no_allergies=wrap("allergy.none", _text("allergy", "none")),
         relationships=wrap("relationship", local.over("relationship", _relationships())),
         organizations=wrap("relationship.organization", _flags("relationship", "organization")),
-        subscribers=wrap("relationship.subscriber", _text("relationship", "subscriber")),
+        subscribers=wrap(
+            "relationship.subscriber", local.over("relationship.subscriber", _text("relationship", "subscriber"))
+        ),
         marital_statuses=wrap("marital_status", local.over("marital_status.status", _marital_statuses())),
-        languages=wrap("language", {code: _language(tag) for code, tag in _text("language").items()}),
+        languages=wrap("language", local.over("language", _languages())),
         priorities=wrap("visit.priority", local.over("visit.priority", _priorities())),
-        admission_types=wrap("visit.admission_type", _flags("visit", "admission_type")),
+        admission_types=wrap(
+            "visit.admission_type",
+            local.over("visit.admission_type", _in_system("visit", "admission_type", TERMINOLOGY + "v2-0007")),
+        ),
         participations=wrap("visit.participation", _text("visit", "participation")),
-        observation_statuses=wrap("observation.status", _text("observation", "status")),
+        observation_statuses=wrap(
+            "observation.status", local.over("observation.status", _text("observation", "status"))
+        ),
+        interpretations=wrap(
+            "observation.interpretation",
+            local.over(
+                "observation.interpretation",
+                _in_system("observation", "interpretation", TERMINOLOGY + "v3-ObservationInterpretation"),
+            ),
+        ),
         observation_values=wrap("observation.value", _text("observation", "value")),
         observations_kept=wrap("observation.kept", local.over("observation.kept", _text("observation", "kept"))),
         unit_systems=wrap("observation.unit", _text("observation", "unit")),
@@ -278,7 +294,7 @@ def meanings(table: str) -> Sequence[str]:
     if table not in MAPPABLE:
         return ()
     name, _, part = table.partition(".")
-    content = _relationships() if name == "relationship" else _table(name)
+    content = _relationships() if table == "relationship" else _table(name)
     rows = content[part] if part else content
     return tuple(code for code in cast(Mapping[str, object], rows) if code)
 
@@ -322,8 +338,13 @@ def _priorities() -> dict[str, Resource]:
     return {code: concept(coding(PRIORITY, known)) for code, known in _text("visit", "priority").items()}
 
 
-def _language(tag: str) -> Resource:
-    return concept(coding("urn:ietf:bcp:47", tag))
+def _languages() -> dict[str, Resource]:
+    return {code: concept(coding("urn:ietf:bcp:47", tag)) for code, tag in _text("language").items()}
+
+
+def _in_system(name: str, part: str, system: str) -> dict[str, Resource]:
+    """The codes of a table that FHIR has as they are sent."""
+    return {code: concept(coding(system, code)) for code in _flags(name, part)}
 
 
 def _relationships() -> dict[str, Resource]:

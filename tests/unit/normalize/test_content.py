@@ -1,6 +1,7 @@
 """DG1, AL1, IN1, NK1, MRG, several patients: what is exchanged beside patient and visit."""
 
 import orjson
+import pytest
 
 from tests.fixtures.adt import (
     EVN,
@@ -13,8 +14,11 @@ from tests.fixtures.adt import (
     pv1,
     received,
     resources,
+    segment,
     source,
 )
+from tocengine.model.event import UnmappedCode
+from tocengine.normalize.codes import MAPPABLE, meanings
 from tocengine.normalize.normalizer import HL7v2Normalizer
 
 
@@ -75,7 +79,7 @@ def test_relatives_and_organizations() -> None:
     ]
     contacts = resources(body, "Patient")[0]["contact"]
     assert isinstance(contacts, list)
-    assert len(contacts) == 1
+    assert [each["name"]["family"] for each in contacts] == ["VOSS", "SUNRISE LLC"]
 
 
 def test_the_same_things_have_the_same_ids_in_every_message() -> None:
@@ -94,3 +98,84 @@ def test_a_swap_gives_an_event_per_patient() -> None:
     records = HL7v2Normalizer(source()).normalize(received(body))
     assert [each.summary.visit and each.summary.visit.value for each in records] == ["V900", "V901"]
     assert all(each.summary.handled for each in records)
+
+
+def test_a_diagnosis_says_when_it_was_attested_by_whom_and_under_which_number() -> None:
+    fields = {1: "1", 3: "I50.9^Heart failure^I10", 5: "20260227", 6: "F", 16: "1999000031^ROE^ANN^^^^^^NPI"}
+    fields |= {19: "20260301120000-0500", 20: "D77^STJ"}
+    (condition,) = resources(movement("A08", None, segment("DG1", fields)), "Condition")
+    assert (condition["onsetDateTime"], condition["recordedDate"]) == ("2026-02-27", "2026-03-01T12:00:00-05:00")
+    assert condition["identifier"] == [{"system": "urn:tocengine:feed:stj-adt:DG1-20:STJ", "value": "D77"}]
+    assert condition["asserter"]["reference"].startswith("urn:uuid:")
+
+
+def test_procedures_and_observations_keep_their_own_numbers() -> None:
+    procedure = {1: "1", 3: "0SR9019^Hip replacement^I10P", 15: "M16.1^Coxarthrosis^I10", 19: "P1^STJ^2.16.840.1.1^ISO"}
+    weight = {1: "1", 2: "NM", 3: "29463-7^Body weight^LN", 5: "70", 6: "kg^^UCUM", 8: "H~QX", 11: "F", 21: "O9"}
+    body = movement("A08", None, segment("PR1", procedure), segment("OBX", weight))
+    (done,) = resources(body, "Procedure")
+    assert done["identifier"] == [{"system": "urn:oid:2.16.840.1.1", "value": "P1"}]
+    assert done["reasonCode"][0]["coding"][0]["code"] == "M16.1"
+    (seen,) = resources(body, "Observation")
+    assert seen["identifier"][0]["value"] == "O9"
+    assert [each["coding"][0]["system"].rsplit("/")[-1] for each in seen["interpretation"]] == [
+        "v3-ObservationInterpretation",
+        "urn:tocengine:feed:stj-adt:OBX-8",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("address", "county", "districts"),
+    [
+        ("4 PINE ST^^UTICA^NY", "ONEIDA", ["ONEIDA"]),
+        ("4 PINE ST^^UTICA^NY^^^^^ONEIDA", "ONEIDA", ["ONEIDA"]),
+        ("4 PINE ST^^UTICA^NY^^^^^ERIE", "ONEIDA", ["ERIE", "ONEIDA"]),
+        ("4 PINE ST^^UTICA~9 OAK RD^^ROME", "ONEIDA", [None, None, "ONEIDA"]),
+        ("", "ONEIDA", ["ONEIDA"]),
+        ("4 PINE ST^^UTICA", "", [None]),
+    ],
+)
+def test_a_county_belongs_to_the_one_address_or_stands_alone(
+    address: str, county: str, districts: list[str | None]
+) -> None:
+    (patient,) = resources(
+        movement("A08", None, pid=segment("PID", {3: "1^^^STJ", 11: address, 12: county})), "Patient"
+    )
+    assert [each.get("district") for each in patient["address"]] == districts
+
+
+def test_where_the_patient_was_to_go_is_a_planned_place() -> None:
+    (visit,) = resources(movement("A01", None, "PV2|5N^501^A^STJ"), "Encounter")
+    assert [each["status"] for each in visit["location"]] == ["active", "planned"]
+
+
+def test_an_alias_of_an_old_feed_is_one_more_name() -> None:
+    pid = segment("PID", {3: "1^^^STJ", 5: "VOSS^HELENA^^^^^L", 9: "VOSS^LENA^^^^^A"})
+    (patient,) = resources(movement("A08", None, pid=pid), "Patient")
+    assert [each.get("use") for each in patient["name"]] == ["official", None]
+
+
+@pytest.mark.parametrize(
+    ("table", "code", "path", "sent"),
+    [
+        ("relationship.subscriber", "QQ", "IN1-17", segment("IN1", {2: "M", 4: "EVERGREEN", 16: "VOSS^JO", 17: "QQ"})),
+        ("relationship", "QQ", "NK1-3", "NK1|1|VOSS^JO|QQ"),
+        ("observation.status", "Q", "OBX-11", "OBX|1|NM|29463-7^^LN||70||||||Q"),
+        ("observation.interpretation", "QX", "OBX-8", "OBX|1|NM|29463-7^^LN||70|||QX"),
+        ("name_use", "QQ", "XPN-7", "NK1|1|VOSS^JO^^^^^QQ|SPO"),
+        ("telecom.use", "QQ", "XTN-2", "NK1|1|VOSS^JO|SPO||5550199^QQ"),
+        ("telecom.system", "QQ", "XTN-3", "NK1|1|VOSS^JO|SPO||5550199^PRN^QQ"),
+        ("address.use", "QQ", "XAD-7", "NK1|1|VOSS^JO|SPO|9 OAK RD^^UTICA^^^^QQ"),
+        ("language", "QQ", "PID-15", ""),
+        ("service", "QQ", "PV1-10", ""),
+        ("visit.admission_type", "QQ", "PV1-4", ""),
+    ],
+)
+def test_an_unmapped_code_is_kept_flagged_and_open_for_mapping(table: str, code: str, path: str, sent: str) -> None:
+    pid = segment("PID", {3: "1^^^STJ", 15: code if path == "PID-15" else ""})
+    visit = {4: code if path == "PV1-4" else "", 10: code if path == "PV1-10" else ""}
+    found = event(movement("A08", visit, sent, pid=pid))
+    assert UnmappedCode(table, code) in found.unmapped
+    assert f"unmapped:{path}" in found.flags
+    assert table in MAPPABLE
+    assert meanings(table)

@@ -56,7 +56,7 @@ def test_a_laboratory_result_stays_in_the_message() -> None:
 
 
 def test_a_result_status_without_a_row_is_unknown_and_flagged() -> None:
-    body = movement("A01", None, "OBX|1|ST|54121-3^X^LN||calm||||||I")
+    body = movement("A01", None, "OBX|1|ST|54121-3^X^LN||calm||||||Q")
     assert _all(body, "Observation")[0]["status"] == "unknown"
     assert "unmapped:OBX-11" in event(body).flags
 

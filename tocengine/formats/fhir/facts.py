@@ -143,7 +143,7 @@ def domain_system(domain: str, domains: Mapping[str, IdentifierDomain], kind: st
 def is_oid(text: str) -> bool:
     """Whether `text` has the form of an ISO object identifier."""
     first, *arcs = text.split(".")
-    if first not in ("0", "1", "2") or not arcs:
+    if first not in ("0", "1", "2") or len(arcs) < 2:  # two arcs name a registration body, not an authority
         return False
     return all(arc.isdecimal() and arc.isascii() and (arc[0] != "0" or arc == "0") for arc in arcs)
 

@@ -1,8 +1,18 @@
-"""Owns coded values: CE and CWE fields as CodeableConcepts, and the URIs of the code systems they name."""
+"""Owns coded values: CE and CWE fields as CodeableConcepts, their code systems, and EI fields as Identifiers."""
 
-from tocengine.formats.fhir.resources import TERMINOLOGY, Resource, coding, concept, local_system
-from tocengine.formats.hl7v2.datatypes import CWE
-from tocengine.normalize.reading import Reading
+from tocengine.formats.fhir.facts import is_oid
+from tocengine.formats.fhir.resources import (
+    TERMINOLOGY,
+    Json,
+    Resource,
+    coding,
+    concept,
+    identifier,
+    local_system,
+)
+from tocengine.formats.hl7v2.datatypes import CWE, EI
+from tocengine.formats.hl7v2.parser import Field
+from tocengine.normalize.reading import Reading, clean
 
 _OF_HL7 = "HL7"
 _LOCAL = ("L", "99")
@@ -37,3 +47,15 @@ def _system(reading: Reading, named: str, path: str) -> str:
     if number != named and len(number) == 4 and number.isascii() and number.isdigit():
         return f"{TERMINOLOGY}v2-{number}"
     return code_system(reading, named, path)
+
+
+def instance(reading: Reading, field: Field, path: str) -> list[Json]:
+    """The Identifier an EI field gives to one diagnosis, procedure or observation; none where it has no value."""
+    found = EI.read(field)
+    value = clean(found.value)
+    if not value:
+        return []
+    if is_oid(found.universal_id):
+        return [identifier("urn:oid:" + found.universal_id, value)]
+    assigner = clean(found.namespace or found.universal_id)
+    return [identifier(local_system("feed", reading.message.feed, path, *([assigner] if assigner else [])), value)]

@@ -1,4 +1,4 @@
-"""Owns NK1: the people related to the patient, and the organizations to be contacted."""
+"""Owns NK1: whom to contact for the patient, and the people related to the patient."""
 
 from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import resource_id
@@ -12,7 +12,8 @@ from tocengine.normalize.rules.practitioners import practice
 
 
 def read(reading: Reading) -> None:
-    """A RelatedPerson per NK1 that names a person; an employer, agency or insurer is a contact of the Patient."""
+    """A contact of the Patient per NK1; one that names a person, not an employer, agency or insurer, is a
+    RelatedPerson too (HL7 v2-to-FHIR, ADT_A01)."""
     contacts: list[Json] = []
     for segment in reading.segments("NK1"):
         about = _about(reading, segment)
@@ -20,14 +21,12 @@ def read(reading: Reading) -> None:
         if employer is not None and employer.name:
             organization = fhir.organization(employer, reading.patient_id, reading.source.domains)
             about["organization"] = reading.add(organization)
-        if not about.get("name"):
-            if about.get("organization"):
-                contacts.append(about)
+        if not (about.get("name") or about.get("organization")):
             continue
-        kind = segment[3].component(1).strip().upper() or segment[7].component(1).strip().upper()
-        if reading.codes.organizations.get(kind):
+        if about not in contacts:
             contacts.append(about)
-        else:
+        kind = segment[3].component(1).strip().upper() or segment[7].component(1).strip().upper()
+        if about.get("name") and not reading.codes.organizations.get(kind):
             reading.add(_related(reading, about, segment))
     if contacts:
         reading.patient["contact"] = contacts
@@ -39,7 +38,10 @@ def _about(reading: Reading, segment: Segment) -> Resource:
     coded = CWE.read(segment[3]) if segment[3] else CWE()
     if coded.code:
         known = reading.codes.relationships.get(coded.code.upper())
-        about["relationship"] = [known or reading.local_concept("NK1-3", coded.code, coded.label)]
+        if known is None:
+            reading.unknown_code("relationship", coded.code, "NK1-3")
+            known = reading.local_concept("NK1-3", coded.code, coded.label)
+        about["relationship"] = [known]
     elif coded.label:
         about["relationship"] = [concept(text=coded.label)]
     role = segment[7].component(1).strip().upper()
@@ -52,8 +54,9 @@ def _about(reading: Reading, segment: Segment) -> Resource:
     if name.get("family") or name.get("given"):
         about["name"] = name
     points: list[Json] = []
-    for number, use in ((5, "home"), (6, "work")):
-        points += [point for each in segment[number] if (point := telecom(reading, each, use)) is not None]
+    for number, use in ((5, "home"), (6, "work"), (40, "")):
+        said = (telecom(reading, each, use) for each in segment[number])
+        points += [point for point in said if point is not None and point not in points]
     if points:
         about["telecom"] = points
     address = fhir_address(reading, segment[4]) if segment[4] else {}
@@ -74,15 +77,16 @@ def _related(reading: Reading, about: Resource, segment: Segment) -> Resource:
     for element in ("relationship", "telecom"):
         if element in about:
             related[element] = about[element]
-    related["name"] = [name]
+    more: list[Json] = [shown for each in segment[2] if (shown := fhir.human_name(person_name(reading, each)))]
+    related["name"] = more
     sex = segment[15].component(1).strip().upper()
     if sex and (gender := reading.codes.sexes.get(sex)):
         related["gender"] = gender
     born = reading.time(segment[16], "NK1-16")
     if isinstance(born, Timestamp):
         related["birthDate"] = born.text[:10]
-    if "address" in about:
-        related["address"] = [about["address"]]
+    if addresses := [shown for each in segment[4] if (shown := fhir_address(reading, each))]:
+        related["address"] = list(addresses)
     return related
 
 

@@ -85,7 +85,8 @@ def _relate(reading: Reading, segment: Segment, coverage: Resource) -> None:
     if known:
         coverage["relationship"] = concept(coding(_RELATIONSHIP, known))
     else:
-        coverage["relationship"] = reading.local_concept("IN1-17", code)
+        reading.unknown_code("relationship.subscriber", code, "IN1-17")
+        coverage["relationship"] = reading.local_concept("IN1-17", code, segment[17].component(2).strip())
 
 
 def _period(reading: Reading, segment: Segment) -> Resource:

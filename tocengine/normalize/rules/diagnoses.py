@@ -2,6 +2,7 @@
 
 from msgspec import UNSET, UnsetType
 
+from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import (
     ICD10CM,
@@ -17,7 +18,8 @@ from tocengine.formats.hl7v2.parser import Segment
 from tocengine.model.facts import Diagnosis
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading
-from tocengine.normalize.rules.coded import code_system
+from tocengine.normalize.rules import practitioners
+from tocengine.normalize.rules.coded import code_system, instance
 
 _ACTIVE = concept(coding(TERMINOLOGY + "condition-clinical", "active"))
 _CERTAINTY = {
@@ -81,9 +83,7 @@ def _listed(reading: Reading, segment: Segment, diagnosis: Diagnosis) -> Resourc
         "subject": reference(reading.patient_id),
         "encounter": reference(reading.encounter_id),
     }
-    onset = reading.time(segment[5], "DG1-5")
-    if isinstance(onset, Timestamp):
-        condition["onsetDateTime"] = onset.text
+    _attest(reading, segment, condition)
     item: Resource = {"condition": reading.add(condition)}
     if row.role:
         item["use"] = reading.codes.diagnosis_roles[row.role]
@@ -91,3 +91,16 @@ def _listed(reading: Reading, segment: Segment, diagnosis: Diagnosis) -> Resourc
     if rank.isascii() and rank.isdigit() and int(rank[:9]) > 0:
         item["rank"] = int(rank[:9])
     return item
+
+
+def _attest(reading: Reading, segment: Segment, condition: Resource) -> None:
+    """When it began and was attested, by whom, and under which number."""
+    if numbers := instance(reading, segment[20], "DG1-20"):
+        condition["identifier"] = numbers
+    for number, name in ((5, "onsetDateTime"), (19, "recordedDate")):
+        at = reading.time(segment[number], f"DG1-{number}")
+        if isinstance(at, Timestamp):
+            condition[name] = at.text
+    for person in practitioners.people(reading, segment[16], "DG1-16")[:1]:
+        clinician = fhir.practitioner(person, reading.encounter_id, reading.source.domains)
+        condition["asserter"] = reading.add(clinician)

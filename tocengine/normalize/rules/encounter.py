@@ -6,9 +6,7 @@ from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import (
     NPI,
-    TERMINOLOGY,
     Json,
-    coding,
     concept,
     identifier,
     identifier_type,
@@ -31,7 +29,8 @@ from tocengine.normalize.reading import Reading, clean
 from tocengine.normalize.rules import practitioners
 
 PLACES = ((3, ""), (6, "completed"), (11, "active"), (42, "planned"))
-"""PV1 locations and the Encounter.location.status of each; of the current one it depends on the trigger."""
+"""PV1 locations and the Encounter.location.status of each; of the current one it depends on the trigger. PV2-1, where
+the patient was to go, is planned too."""
 STAY = (
     (13, "reAdmission", False),
     (38, "dietPreference", True),
@@ -39,7 +38,6 @@ STAY = (
     (15, "specialArrangement", True),
 )
 """PV1 fields of site-defined codes, and the element of Encounter.hospitalization each goes to (HL7 v2-to-FHIR, PV1)."""
-_ADMISSION_TYPES = {code: concept(coding(TERMINOLOGY + "v2-0007", code)) for code in "ACELNRU"}
 UCUM = "http://unitsofmeasure.org"
 
 
@@ -61,7 +59,8 @@ def read(reading: Reading, visit: Segment, patient: Segment) -> EncounterFacts:
     if people:
         encounter["participant"] = people
     encounter["serviceProvider"] = reference(reading.facility_id)
-    location = _location(reading, visit)
+    more = reading.segment("PV2")
+    location = _location(reading, visit, more)
     service = _service(reading, visit[10])
     admit_source = _admit_source(reading, visit[14])
     disposition = _disposition(reading, visit[36])
@@ -70,7 +69,6 @@ def read(reading: Reading, visit: Segment, patient: Segment) -> EncounterFacts:
     discharged = reading.time(visit[45], "PV1-45")
     _period(reading, admitted, discharged)
     _stay(reading, visit)
-    more = reading.segment("PV2")
     expected = _plan(reading, more) if more else UNSET
     return EncounterFacts(
         patient_class=patient_class,
@@ -134,9 +132,10 @@ def _types(reading: Reading, patient_class: PatientClass, field: Field) -> list[
     code = field.component(1).strip() if field else ""
     if code:
         known = reading.codes.admission_types.get(code)
-        found.append(
-            _ADMISSION_TYPES[code] if known else reading.local_concept("PV1-4", code, field.component(2).strip())
-        )
+        if known is None:
+            reading.unknown_code("visit.admission_type", code, "PV1-4")
+            known = reading.local_concept("PV1-4", code, field.component(2).strip())
+        found.append(known)
     return found
 
 
@@ -195,7 +194,7 @@ def place(reading: Reading, field: Field) -> Location:
     )
 
 
-def _location(reading: Reading, visit: Segment) -> Location | UnsetType | None:
+def _location(reading: Reading, visit: Segment, more: Segment) -> Location | UnsetType | None:
     current: Location | UnsetType | None = UNSET
     listed: list[Json] = []
     status = reading.encounter["status"]
@@ -213,6 +212,8 @@ def _location(reading: Reading, visit: Segment) -> Location | UnsetType | None:
         listed.append({"location": reading.add(fhir.location(found, reading.facility_id)), "status": state})
         if number == 3:
             current = found
+    if more[1] and fhir.location_name(pending := place(reading, more[1])):
+        listed.append({"location": reading.add(fhir.location(pending, reading.facility_id)), "status": "planned"})
     if listed:
         reading.encounter["location"] = listed
     return current
@@ -224,7 +225,11 @@ def _service(reading: Reading, field: Field) -> str | UnsetType | None:
         if field.null:
             reading.cleared.append("Encounter.serviceType")
         return None if field.null else UNSET
-    reading.encounter["serviceType"] = reading.codes.services.get(code) or reading.local_concept("PV1-10", code)
+    known = reading.codes.services.get(code)
+    if known is None:
+        reading.unknown_code("service", code, "PV1-10")
+        known = reading.local_concept("PV1-10", code, field.component(2).strip())
+    reading.encounter["serviceType"] = known
     return code
 
 

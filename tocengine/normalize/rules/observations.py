@@ -1,14 +1,13 @@
 """Owns OBX: observations that matter to those who take over the care; the rest stays in the message."""
 
 from tocengine.formats.fhir.ids import resource_id
-from tocengine.formats.fhir.resources import TERMINOLOGY, Json, Resource, coding, concept, reference
+from tocengine.formats.fhir.resources import Json, Resource, reference
 from tocengine.formats.hl7v2.datatypes import CWE
 from tocengine.formats.hl7v2.parser import Field, Segment
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading
-from tocengine.normalize.rules.coded import concept_of
+from tocengine.normalize.rules.coded import concept_of, instance
 
-_INTERPRETATION = TERMINOLOGY + "v3-ObservationInterpretation"
 _COMPARATORS = frozenset({"<", "<=", ">=", ">"})
 _LONGEST_NUMBER = 30
 
@@ -37,7 +36,7 @@ def _observation(reading: Reading, segment: Segment, identity: str, named: Resou
     sent = segment[11].component(1).strip().upper()
     status = reading.codes.observation_statuses.get(sent) if sent else None
     if sent and status is None:
-        reading.flag("unmapped:OBX-11")
+        reading.unknown_code("observation.status", sent, "OBX-11")
     observation: Resource = {
         "resourceType": "Observation",
         "id": identity,
@@ -45,22 +44,34 @@ def _observation(reading: Reading, segment: Segment, identity: str, named: Resou
         "code": named,
         "subject": reference(reading.patient_id),
     }
+    if numbers := instance(reading, segment[21], "OBX-21"):
+        observation["identifier"] = numbers
     if reading.encounter_id:
         observation["encounter"] = reference(reading.encounter_id)
     at = reading.time(segment[14], "OBX-14")
     if isinstance(at, Timestamp):
         observation["effectiveDateTime"] = at.text
     observation.update(_value(reading, segment))
-    flags: list[Json] = [
-        concept(coding(_INTERPRETATION, code)) if code.isascii() else concept(text=code)
-        for each in (segment[8] if segment[8] else ())
-        if (code := each.component(1).strip()) and not code[0].isspace() and " " not in code
-    ]
-    if flags:
+    if flags := _interpretation(reading, segment[8]):
         observation["interpretation"] = flags
     if usual := segment[7].text.strip():
         observation["referenceRange"] = [{"text": usual}]
     return observation
+
+
+def _interpretation(reading: Reading, field: Field) -> list[Json]:
+    found: list[Json] = []
+    for each in field if field else ():
+        code = each.component(1).strip()
+        if not code:
+            continue
+        known = reading.codes.interpretations.get(code.upper())
+        if known is None:
+            reading.unknown_code("observation.interpretation", code, "OBX-8")
+            found.append(reading.local_concept("OBX-8", code, each.component(2).strip()))
+        else:
+            found.append(known)
+    return found
 
 
 def _value(reading: Reading, segment: Segment) -> Resource:

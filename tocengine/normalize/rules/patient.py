@@ -1,6 +1,6 @@
 """Owns PID and PD1: who the patient is, as facts and as the Patient resource."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import UNSET, UnsetType
 
@@ -90,7 +90,7 @@ def read(reading: Reading, segment: Segment, known: tuple[Identifier, ...]) -> P
         patient["_birthDate"] = {"extension": [{"url": BIRTH_TIME, "valueDateTime": birth.text}]}
     deceased = _deceased(reading, segment, deceased_at)
     _civil(reading, segment)
-    address = _address(reading, segment[11])
+    address = _address(reading, segment[11], segment[12].text.strip())
     pcp, practices = practitioners.primary_care(reading)
     general: list[Json] = [
         reading.add(fhir.practitioner(person, reading.patient_id, reading.source.domains)) for person in pcp or ()
@@ -122,8 +122,21 @@ def person_name(reading: Reading, repetition: Repetition) -> PersonName:
         given=tuple(part for part in (found.given, found.further_given) if part),
         prefix=found.prefix,
         suffix=" ".join(part for part in (found.suffix, found.degree) if part),
-        use=reading.codes.name_uses.get(found.type.upper()) if found.type else None,
+        use=_use(reading, ("name_use", "XPN-7"), reading.codes.name_uses, found.type) or None,
     )
+
+
+def _use(reading: Reading, named: tuple[str, str], rows: Mapping[str, str], sent: str) -> str:
+    """What `sent` means in FHIR: "" where FHIR has no word for it, and where no row says so, which is flagged.
+
+    `named` is the table and the component it translates.
+    """
+    if not sent:
+        return ""
+    use = rows.get(sent) or rows.get(sent.upper())
+    if use is None and sent.upper() not in rows:
+        reading.unknown_code(named[0], sent, named[1])
+    return use or ""
 
 
 def _names(reading: Reading, segment: Segment) -> tuple[PersonName, ...] | UnsetType | None:
@@ -132,7 +145,8 @@ def _names(reading: Reading, segment: Segment) -> tuple[PersonName, ...] | Unset
         if field.null:
             reading.cleared.append("Patient.name")
         return None if field.null else UNSET
-    names = tuple(name for each in field if (name := person_name(reading, each)).family or name.given)
+    listed = (*field, *segment[9])  # PID-9, the aliases of old feeds
+    names = tuple(dict.fromkeys(name for each in listed if (name := person_name(reading, each)).family or name.given))
     if not names:
         return UNSET
     reading.patient["name"] = [fhir.human_name(name) for name in names]
@@ -173,7 +187,7 @@ def _deceased(reading: Reading, segment: Segment, at: Timestamp | UnsetType | No
 
 
 def _civil(reading: Reading, segment: Segment) -> None:
-    """Marital status, language and birth order."""
+    """Marital status, languages and birth order."""
     patient = reading.patient
     for number, name in ((16, "Patient.maritalStatus"), (15, "Patient.communication")):
         if segment[number].null:
@@ -203,6 +217,8 @@ def _language(reading: Reading, repetition: Repetition) -> Resource:
     code, label = repetition.component(1).strip(), repetition.component(2).strip()
     known = reading.codes.languages.get(code.upper()) if code else None
     if known is None:
+        if code:
+            reading.unknown_code("language", code, "PID-15")
         return concept(text=label or code)
     return {**known, "text": label} if label else known
 
@@ -211,14 +227,16 @@ def telecom(reading: Reading, repetition: Repetition, default_use: str = "") -> 
     """An XTN as a ContactPoint, or None where it names none."""
     found = XTN.read(repetition)
     codes = reading.codes
-    system = codes.telecom_systems.get(found.equipment, "email" if found.use.upper() == "NET" else "phone")
+    system = _use(reading, ("telecom.system", "XTN-3"), codes.telecom_systems, found.equipment)
+    system = system or ("email" if found.use.upper() == "NET" else "phone")
     if system == "email" or (found.email and not (found.number or found.local_number or found.unformatted)):
         system, value = "email", found.email or found.number or found.unformatted
     else:
         value = _number(found)
     if not value:
         return None
-    use = codes.telecom_uses_by_equipment.get(found.equipment) or codes.telecom_uses.get(found.use.upper())
+    use = codes.telecom_uses_by_equipment.get(found.equipment)
+    use = use or _use(reading, ("telecom.use", "XTN-2"), codes.telecom_uses, found.use)
     point: Resource = {"system": system, "value": value}
     if use := use or (default_use if not found.use else ""):
         point["use"] = use
@@ -275,19 +293,28 @@ def fhir_address(reading: Reading, repetition: Repetition) -> Resource:
             shown["country"] = country
     kind = repetition.component(7).strip().upper()
     if shown and kind:
-        if use := reading.codes.address_uses.get(kind):
-            shown["use"] = use
         if postal := reading.codes.address_types.get(kind):
             shown["type"] = postal
+        elif use := _use(reading, ("address.use", "XAD-7"), reading.codes.address_uses, kind):
+            shown["use"] = use
     return shown
 
 
-def _address(reading: Reading, field: Field) -> Address | UnsetType | None:
+def _address(reading: Reading, field: Field, county: str) -> Address | UnsetType | None:
+    """PID-11, and PID-12, the county: of the one address that names none, else it stands alone."""
     if not field:
-        if field.null:
+        if county:
+            reading.patient["address"] = [{"district": county}]
+        elif field.null:
             reading.cleared.append("Patient.address")
         return None if field.null else UNSET
     shown: list[Json] = [address for each in field if (address := fhir_address(reading, each))]
+    if county:
+        districts = [each.get("district") for each in shown if isinstance(each, dict)]
+        if districts == [None]:
+            shown = [{**each, "district": county} for each in shown if isinstance(each, dict)]
+        elif county not in districts:
+            shown.append({"district": county})
     if not shown:
         return UNSET
     reading.patient["address"] = shown

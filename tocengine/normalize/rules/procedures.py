@@ -10,7 +10,7 @@ from tocengine.formats.hl7v2.parser import Segment
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading
 from tocengine.normalize.rules import practitioners
-from tocengine.normalize.rules.coded import concept_of
+from tocengine.normalize.rules.coded import concept_of, instance
 
 _SNOMED = "http://snomed.info/sct"
 PERFORMERS: tuple[tuple[int, Resource | None], ...] = (
@@ -62,6 +62,10 @@ def _procedure(reading: Reading, segment: Segment, coded: CWE, named: Resource) 
             procedure["performedPeriod"] = {"start": performed.text, "end": end.isoformat()}
         else:
             procedure["performedDateTime"] = performed.text
+    if numbers := instance(reading, segment[19], "PR1-19"):
+        procedure["identifier"] = numbers
+    if reason := concept_of(reading, CWE.read(segment[15]), "PR1-15") if segment[15] else {}:
+        procedure["reasonCode"] = [reason]
     performers = _performers(reading, segment)
     if performers:
         procedure["performer"] = performers

@@ -28,6 +28,26 @@ class Tally:
 
 
 @dataclass
+class Silence:
+    """The longest time in which nothing was heard, since it was last asked for."""
+
+    last: float = 0.0  # when something was heard, in seconds of the monotonic clock; 0: never
+    longest_s: float = 0.0
+
+    def heard(self) -> None:
+        """Something was heard now."""
+        now = time.monotonic()
+        if self.last:
+            self.longest_s = max(self.longest_s, now - self.last)
+        self.last = now
+
+    async def broken(self, after: float) -> None:
+        """Returns when something was heard later than `after`."""
+        while self.last <= after:  # noqa: ASYNC110 - a poll is all a test needs
+            await asyncio.sleep(0.05)
+
+
+@dataclass
 class Load:
     """Stop-and-wait senders on `connections` connections; each visit is admitted, then discharged to Sunnyside."""
 
@@ -36,7 +56,7 @@ class Load:
     pace_s: float = 0.03  # between two messages of a connection: a steady load, so that recovering is not catching up
     number_from: int = 1
     acknowledged: int = 0
-    last_acknowledged: float = 0.0
+    silence: Silence = field(default_factory=Silence)  # of acknowledgments
     expected: list[Expected] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -81,7 +101,7 @@ class Load:
         code = await sender.send(writer.message(trigger, visit, now, now))
         assert code == "AA", code
         self.acknowledged += 1
-        self.last_acknowledged = time.monotonic()
+        self.silence.heard()
         self.expected += [Expected(recipient, visit.number, kind) for recipient in recipients]
 
     def _next_visit(self) -> Visit:

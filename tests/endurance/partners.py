@@ -6,6 +6,7 @@ from typing import Self
 
 from aiohttp import web
 
+from tests.acceptance.load import Silence
 from tocengine.simulation.day import Expected
 from tocengine.simulation.receivers import Receivers
 
@@ -19,6 +20,7 @@ class FailingReceivers(Receivers):
 
     failing: float = 0.05
     failures: int = 0
+    silence: Silence = field(default_factory=Silence)  # of notices
     chance: random.Random = field(default_factory=lambda: random.Random(7))
 
     async def __aenter__(self) -> Self:
@@ -31,6 +33,7 @@ class FailingReceivers(Receivers):
 
     def _accept(self, notice: Expected, notice_id: str, body: bytes) -> web.Response:
         self.arrivals.append((notice, notice_id))
+        self.silence.heard()
         return web.Response(status=self._status(504))
 
     def _status(self, failure: int) -> int:

@@ -42,7 +42,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What a soak came to. `back_s` are seconds from a kill to the next acknowledgment, by what was killed."""
+    """What a soak came to. By what was killed: the longest silence around it in seconds, of acknowledgments (`back_s`)
+    and of notices (`told_again_s`)."""
 
     minutes: float
     acknowledged: int
@@ -50,6 +51,7 @@ class Report(msgspec.Struct, kw_only=True):
     receiver_failures: int
     kills: dict[str, int]
     back_s: dict[str, float]
+    told_again_s: dict[str, float]
     lost: int
     duplicated: int
     disordered: int
@@ -91,6 +93,7 @@ class Soak:
         self._chance = random.Random(plan.seed)
         self._counts: Counter[str] = Counter()
         self._back: dict[str, float] = defaultdict(float)
+        self._told_again: dict[str, float] = defaultdict(float)
         self._memory: dict[str, list[float]] = defaultdict(list)
         self._cpu: dict[int, float] = {}  # of every process of the engine seen, when last seen
         self._began = time.monotonic()
@@ -114,12 +117,15 @@ class Soak:
         target = self._chance.choice(sorted(self._kills))
         self._note(killed=target)
         self._counts[target] += 1
+        for silence in (load.silence, self._receivers.silence):
+            silence.longest_s = 0.0
         await self._kills[target]()
         killed = time.monotonic()
         async with asyncio.timeout(60):
-            while load.last_acknowledged <= killed:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-        self._back[target] = max(self._back[target], load.last_acknowledged - killed)
+            await load.silence.broken(killed)
+            await self._receivers.silence.broken(killed)
+        self._back[target] = max(self._back[target], load.silence.longest_s)
+        self._told_again[target] = max(self._told_again[target], self._receivers.silence.longest_s)
 
     async def _sample_until(self, ends: float, load: Load) -> None:
         while time.monotonic() < ends:
@@ -157,7 +163,8 @@ class Soak:
             notices=len(load.expected),
             receiver_failures=self._receivers.failures,
             kills=dict(self._counts),
-            back_s={target: round(seconds, 1) for target, seconds in self._back.items()},
+            back_s=_rounded(self._back),
+            told_again_s=_rounded(self._told_again),
             lost=tally.lost,
             duplicated=tally.duplicated,
             disordered=tally.disordered,
@@ -193,6 +200,10 @@ def engine_processes(setting: Setting) -> Mapping[int, str]:
             else:
                 found[pid] = usage.roles(words) or "supervisor"
     return found
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 1) for name, value in seconds.items()}
 
 
 def _thirds(samples: Sequence[float]) -> tuple[float, float, float]:

@@ -72,10 +72,10 @@ class Embedded(Setting):
 class ScaledOut(Setting):
     """One process per role on Kafka; the test plays the orchestrator that starts a dead one again."""
 
-    async def kill_and_restart(self, role: str) -> None:
-        """kill -9 of one role, then a new process of it."""
+    async def kill_and_restart(self, role: str, deadline_s: float = 30.0) -> None:
+        """kill -9 of one role, then a new process of it, ready within the deadline."""
         await self.processes[role].killed()
-        await self.processes[role].start()
+        await self.processes[role].start(deadline_s)
 
     def second(self, role: str) -> tuple[EngineProcess, Ports]:
         """Another process of a role, not started yet, with listeners of its own; kept as ``ROLE-2``."""

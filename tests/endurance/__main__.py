@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.acceptance.setting import ROLES, ScaledOut, Setting, embedded, scaled_out
 from tests.endurance.partners import FailingReceivers
-from tests.endurance.soak import Kill, Plan, Report, embedded_kills, soaking
+from tests.endurance.soak import PATIENCE_S, Kill, Plan, Report, embedded_kills, soaking
 from tests.services.kafka import JavaKafka
 from tocengine.embedded import EmbeddedPostgres
 
@@ -76,7 +76,7 @@ def _kafka_kills(setting: ScaledOut, server: EmbeddedPostgres, brokers: JavaKafk
 
     def role_killer(role: str) -> Kill:
         async def kill() -> None:
-            await setting.kill_and_restart(role)
+            await setting.kill_and_restart(role, PATIENCE_S)
 
         return kill
 

@@ -24,6 +24,8 @@ from tocengine.simulation.load import usage
 SAMPLE_S = 10.0
 QUIET_S = 180.0
 """How long what is under way at the end may take to arrive: longer than the longest back-off met in a soak."""
+PATIENCE_S = 180.0
+"""How long a start, or the return after a kill, may take before the soak ends: on a busy machine it is the machine."""
 LIMIT_MB = 300.0
 GROWTH, SLACK_MB = 1.25, 16.0
 """Memory is flat where the last third's median is below the middle third's times GROWTH, or within SLACK_MB of it."""
@@ -121,7 +123,7 @@ class Soak:
             silence.longest_s = 0.0
         await self._kills[target]()
         killed = time.monotonic()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await load.silence.broken(killed)
             await self._receivers.silence.broken(killed)
         self._back[target] = max(self._back[target], load.silence.longest_s)
@@ -231,7 +233,7 @@ async def soaking(
     """The engine started with its directory applied; stopped at the end whatever happened."""
     await setting.apply()
     try:
-        await setting.start()
+        await setting.start(PATIENCE_S)
         yield Soak(setting, receivers, kills, plan, log)
     finally:
         await setting.stop()

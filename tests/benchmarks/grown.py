@@ -1,12 +1,15 @@
 """Owns `make bench-growth`: what a message costs when much is stored, many are subscribed and panels are large.
 
-Each size is measured beside the empty engine, minutes apart at most, because the machine's speed drifts: the ratio is
-the figure. A size that does not fit the disk is skipped, and said to be.
+One engine grows from size to size, and the same load is measured at each: the ratio to the empty engine is the figure,
+and the last row, an empty engine again, says how far the machine itself has drifted meanwhile. A size that does not fit
+the disk is skipped, and said to be.
 """
 
 import asyncio
 import shutil
 import tempfile
+import time
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -15,16 +18,29 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks import engine
-from tests.benchmarks.growth import BYTES_PER_MESSAGE
-from tocengine.simulation.load.bench import Shape
+from tests.benchmarks.growth import BYTES_PER_MESSAGE, fill
+from tocengine.simulation.load import recipients
+from tocengine.simulation.load.bench import Bench, Shape, bench
+from tocengine.simulation.load.figures import Figures
+from tocengine.simulation.load.visits import FACILITIES
+
+
+class Size(msgspec.Struct, frozen=True):
+    """What the engine holds: messages, facilities in the directory, patients on panels."""
+
+    stored: int
+    subscribed: int
+    panel_rows: int
+
 
 SIZES = (
-    # messages stored, facilities subscribed, patients on panels
-    (0, 10, 0),
-    (10_000, 10, 0),
-    (200_000, 1_000, 0),
-    (200_000, 1_000, 1_000_000),
-    (2_000_000, 10_000, 1_000_000),
+    Size(0, FACILITIES, 0),
+    Size(10_000, FACILITIES, 0),
+    Size(200_000, FACILITIES, 0),
+    Size(200_000, 1_000, 0),
+    Size(200_000, 10_000, 0),
+    Size(200_000, 10_000, 1_000_000),
+    Size(2_000_000, 10_000, 1_000_000),
 )
 FREE_AFTER = 10 * 1024**3
 """Bytes of the disk that stay free."""
@@ -36,28 +52,70 @@ def main(
     most: Annotated[int, typer.Option(help="Sizes with more messages stored are skipped.")] = 2_000_000,
 ) -> None:
     """Measure what a message costs as the engine grows."""
-    table = Table("stored", "subscribed", "on panels", "CPU-s per 1,000", "of it PostgreSQL", "against empty", box=None)
-    first = 0.0
-    for stored, subscriptions, panel_rows in SIZES:
-        sizes = [f"{stored:,}", f"{subscriptions:,}", f"{panel_rows:,}"]
-        if stored > most or not _fits(stored):
-            table.add_row(*sizes, "skipped: " + ("not asked for" if stored > most else "the disk is too small"))
-            continue
-        before = engine.Before(stored=stored, subscriptions=subscriptions, panel_rows=panel_rows)
-        figures, _ = asyncio.run(engine.measure(Shape(messages=messages), before))
-        first = first or figures.cpu_s_per_1000
-        table.add_row(
-            *sizes,
-            f"{figures.cpu_s_per_1000:.2f}",
-            f"{figures.postgres_cpu_s_per_1000:.2f}",
-            f"{figures.cpu_s_per_1000 / first:.2f}",
-        )
-        console.print(msgspec.json.encode({"stored": stored, **msgspec.structs.asdict(figures)}).decode())
+    measured = asyncio.run(_grow(messages, most))
+    first = measured[SIZES[0]]
+    table = Table("stored", "subscribed", "on panels", "CPU-s per 1,000", "PostgreSQL", "against empty", box=None)
+    for size in SIZES:
+        figures = measured.get(size)
+        sizes = [f"{size.stored:,}", f"{size.subscribed:,}", f"{size.panel_rows:,}"]
+        table.add_row(*sizes, *(_row(figures, first) if figures else ("skipped: " + _why_not(size, most),)))
+    again, _ = asyncio.run(engine.measure(Shape(messages=messages)))
+    table.add_row("0, again", "10", "0", *_row(again, first))
     console.print(table)
 
 
-def _fits(stored: int) -> bool:
-    return shutil.disk_usage(tempfile.gettempdir()).free - stored * BYTES_PER_MESSAGE * 2 > FREE_AFTER
+async def _grow(messages: int, most: int) -> dict[Size, Figures]:
+    shape = Shape(messages=messages)
+    measured: dict[Size, Figures] = {}
+    async with (
+        engine.rig() as rig,
+        bench(rig.pool, rig.target(), shape, visits=engine.PATTERNS + messages * len(SIZES)) as load,
+    ):
+        await load.admit(0, engine.PATTERNS)
+        await load.discharge(0, engine.PATTERNS)  # what is copied
+        held = SIZES[0]
+        for index, size in enumerate(SIZES):
+            if _why_not(size, most):
+                continue
+            began = time.monotonic()
+            await _grow_to(rig, held, size)
+            held = size
+            first = engine.PATTERNS + index * messages
+            measured[size] = await _measured(load, first, first + messages)
+            line = {"size": size, "seconds": round(time.monotonic() - began), "figures": measured[size]}
+            console.print(msgspec.json.encode(line).decode())
+    return measured
+
+
+async def _grow_to(rig: engine.Rig, held: Size, size: Size) -> None:
+    """From what is held to `size`; nothing ever shrinks."""
+    others = (recipients.facility(index, 9, b"nobody") for index in range(held.subscribed, size.subscribed))
+    await recipients.add(rig.pool, tuple(others), datetime.now(UTC))
+    if size.stored > held.stored or size.panel_rows > held.panel_rows:
+        await fill(rig.pool, size.stored - held.stored, size.panel_rows - held.panel_rows)
+
+
+async def _measured(load: Bench, first: int, last: int) -> Figures:
+    await load.admit(first, last)
+    figures, _ = await load.measure(first, last)
+    return figures
+
+
+def _row(figures: Figures, first: Figures) -> tuple[str, ...]:
+    postgres, before = figures.postgres_cpu_s_per_1000 or 0.0, first.postgres_cpu_s_per_1000 or 1.0
+    return (
+        f"{figures.cpu_s_per_1000:.2f}",
+        f"{postgres:.2f} ({postgres / before:.2f} times)",
+        f"{figures.cpu_s_per_1000 / first.cpu_s_per_1000:.2f} times",
+    )
+
+
+def _why_not(size: Size, most: int) -> str:
+    """Why a size is not measured; "" where it is."""
+    if size.stored > most:
+        return "not asked for"
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    return "the disk is too small" if free - size.stored * BYTES_PER_MESSAGE < FREE_AFTER else ""
 
 
 if __name__ == "__main__":

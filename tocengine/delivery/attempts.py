@@ -78,3 +78,4 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     lane: Lane
     due_at: datetime | None
     waits_for: str | None = None
+    until: datetime | None = None  # of a parked lane: when its first notice expires

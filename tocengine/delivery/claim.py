@@ -104,6 +104,7 @@ class Claimer:
         self._audit = audit
         self._work_items = work_items
         self._max_age = max_age
+        self._turn = ""  # the recipient whose lanes were claimed last; "" begins with the first one
 
     async def claim(
         self,
@@ -119,9 +120,7 @@ class Claimer:
         if any(one.not_before is not None and one.not_before <= now for one in standings.values()):
             await postgres.begin_probes(transaction, now, now + timedelta(seconds=PROBE_S))
             standings = await postgres.endpoint_standings(transaction)
-        lanes = await postgres.claim_lanes(
-            transaction, now, uuid4(), self._worker_id, allowances, otherwise=otherwise, limit=limit
-        )
+        lanes = await self._lease(transaction, now, allowances, otherwise=otherwise, limit=limit)
         if not lanes:
             return Claim(standings=standings)
         rows = await postgres.heads(transaction, lanes)
@@ -135,6 +134,32 @@ class Claimer:
         await self._render(transaction, plan, now)
         await self._write(transaction, plan, lanes, now)
         return Claim(attempts=plan.attempts, lanes=len(lanes), standings={**standings, **plan.standings})
+
+    async def _lease(
+        self,
+        transaction: Transaction,
+        now: datetime,
+        allowances: tuple[Sequence[str], Sequence[int]],
+        *,
+        otherwise: int,
+        limit: int,
+    ) -> Sequence[Lane]:
+        """Recipients take turns: a claim goes on where the last one ended, and once more from the start."""
+        for after in dict.fromkeys((self._turn, "")):
+            lanes = await postgres.claim_lanes(
+                transaction,
+                now,
+                uuid4(),
+                self._worker_id,
+                allowances,
+                after=after,
+                otherwise=otherwise,
+                limit=limit,
+            )
+            self._turn = max(lane.recipient_id for lane in lanes) if len(lanes) == limit else ""
+            if lanes:
+                return lanes
+        return ()
 
     def _examine(
         self,
@@ -167,13 +192,14 @@ class Claimer:
             case Ended():
                 plan.end(lane, notice_id, found, now, snapshot.feed)
             case Waiting():
-                plan.releases.append(Release(lane=lane, due_at=None, waits_for=found.endpoint_id))
+                plan.releases.append(Release(lane=lane, due_at=None, waits_for=found.endpoint_id, until=found.until))
             case Ready():
                 address = self._addresses.address(found.endpoint, now)
                 if address is None:
                     standing = EndpointStanding(status=EndpointStatus.PAUSED, reason="secret not available")
                     plan.pause(found.endpoint.id, standing, now)
-                    plan.releases.append(Release(lane=lane, due_at=None, waits_for=found.endpoint.id))
+                    until = found.standing.expires_at
+                    plan.releases.append(Release(lane=lane, due_at=None, waits_for=found.endpoint.id, until=until))
                 else:
                     plan.candidates.append(_Candidate(lane, head, snapshot, found, address))
 

@@ -33,9 +33,10 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """Its endpoint is paused or resting: park the lane until that changes."""
+    """Its endpoint is paused or resting: park the lane until that changes, or until it is too late for it."""
 
     endpoint_id: EndpointId
+    until: datetime
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -76,7 +77,7 @@ def check(
     known = endpoints.get(endpoint.id, FRESH)
     resting = known.not_before is not None and now < known.not_before and probing != endpoint.id
     if known.status is EndpointStatus.PAUSED or resting:
-        return Waiting(endpoint.id)
+        return Waiting(endpoint.id, standing.expires_at)
     return Ready(endpoint, standing)
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from tocengine.delivery.postgres import QUERIES
+from tocengine.delivery.postgres import PORTION, QUERIES
 from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.ports import AuditTrail, Transaction
 
@@ -60,5 +60,6 @@ async def recover(
 
 
 async def sweep(transaction: Transaction, now: datetime) -> int:
-    """Makes parked lanes due that nothing else would wake: endpoint back meanwhile, or first notice expired."""
-    return len(await transaction.fetch(QUERIES["sweep_parked"], now))
+    """Makes some parked lanes due that nothing else would wake, and says how many: those whose endpoint is back, and
+    those whose first notice has expired. Where there were any there may be more."""
+    return len(await transaction.fetch(QUERIES["sweep_parked"], now, PORTION))

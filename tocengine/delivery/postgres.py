@@ -19,6 +19,11 @@ from tocengine.postgres import load_queries
 QUERIES = load_queries(__package__)
 Row = asyncpg.Record
 
+CANDIDATES = 64
+"""Of how many waiting lanes an endpoint's probe is chosen."""
+PORTION = 1000
+"""How many parked lanes of an endpoint are woken in one transaction."""
+
 
 async def endpoint_standings(transaction: Transaction) -> Mapping[str, EndpointStanding]:
     """The endpoints something is known against."""
@@ -31,7 +36,7 @@ async def begin_probes(transaction: Transaction, now: datetime, until: datetime)
     endpoints = {row["endpoint_id"] for row in rows}
     if not endpoints:
         return
-    chosen = await transaction.fetch(QUERIES["choose_probes"], sorted(endpoints), now)
+    chosen = await transaction.fetch(QUERIES["choose_probes"], sorted(endpoints), now, CANDIDATES)
     unasked = endpoints - {row["waits_for"] for row in chosen}
     if unasked:
         await transaction.execute(QUERIES["rest_no_longer"], sorted(unasked))
@@ -49,24 +54,15 @@ async def claim_lanes(
     worker_id: UUID,
     allowances: tuple[Sequence[str], Sequence[int]],
     *,
+    after: str,
     otherwise: int,
     limit: int,
 ) -> Sequence[Lane]:
-    """Leases up to `limit` due lanes, of each recipient no more than its allowance (`otherwise` where not named)."""
-    pairs = list(zip(*allowances, strict=True))
-    full = [recipient for recipient, lanes in pairs if lanes <= 0]
-    open_ = [(recipient, lanes) for recipient, lanes in pairs if lanes > 0]
+    """Leases up to `limit` due lanes of the recipients after `after`, of each no more than its allowance (`otherwise`
+    where not named), in the order of the recipients."""
+    recipients, lanes = allowances
     rows = await transaction.fetch(
-        QUERIES["claim_lanes"],
-        now,
-        lease,
-        worker_id,
-        full,
-        [recipient for recipient, _ in open_],
-        [lanes for _, lanes in open_],
-        4 * limit,
-        otherwise,
-        limit,
+        QUERIES["claim_lanes"], now, lease, worker_id, after, recipients, lanes, otherwise, limit
     )
     return [
         Lane(
@@ -197,12 +193,13 @@ async def release_lanes(transaction: Transaction, releases: Sequence[Release]) -
         leases,
         [release.due_at for release in releases],
         [release.waits_for for release in releases],
+        [release.until for release in releases],
     )
 
 
 async def wake_lanes(transaction: Transaction, endpoints: Iterable[str], now: datetime) -> None:
-    """All lanes that wait for these endpoints are due."""
-    await transaction.execute(QUERIES["wake_lanes"], sorted(endpoints), now)
+    """Lanes that wait for these endpoints are due, some now and the others by and by: others want to be served too."""
+    await transaction.execute(QUERIES["wake_lanes"], sorted(endpoints), now, PORTION)
 
 
 def _standings(rows: Sequence[Row]) -> Mapping[str, EndpointStanding]:

@@ -16,23 +16,28 @@ where e.endpoint_id = due.endpoint_id
 returning e.endpoint_id
 
 -- name: choose_probes
--- Per endpoint the parked lane whose notice was tried least, so that a poisonous one is not asked twice.
+-- Per endpoint, of some lanes that wait for it, the one whose notice was tried least, so that a poisonous one is not
+-- asked twice. Some: a dead receiver may have a hundred thousand.
 with chosen as (
-    select distinct on (l.waits_for) l.recipient_id, l.encounter_id, l.waits_for
-    from lane l
-    join lateral (
+    select distinct on (e.endpoint_id) l.place, e.endpoint_id
+    from unnest($1::text[]) as e (endpoint_id)
+    cross join lateral (
+        select w.ctid as place, w.recipient_id, w.encounter_id from lane w
+        where w.waits_for = e.endpoint_id and w.lease is null limit $3
+    ) l
+    cross join lateral (
         select n.attempts, n.created_at from notice n
         where n.recipient_id = l.recipient_id and n.encounter_id = l.encounter_id and n.ended_at is null
         order by n.sequence limit 1
-    ) head on true
-    where l.waits_for = any($1::text[]) and l.lease is null
-    order by l.waits_for, head.attempts, head.created_at
+    ) head
+    order by e.endpoint_id, head.attempts, head.created_at
 ), free as (
-    select l.recipient_id, l.encounter_id from lane l join chosen using (recipient_id, encounter_id)
-    where l.lease is null for update of l skip locked
+    select locked.place from chosen cross join lateral (
+        select l.ctid as place from lane l where l.ctid = chosen.place and l.lease is null for update skip locked
+    ) locked
 )
 update lane l set due_at = $2, probe = true from free
-where l.recipient_id = free.recipient_id and l.encounter_id = free.encounter_id
+where l.ctid = free.place
 returning l.waits_for
 
 -- name: rest_no_longer
@@ -44,27 +49,34 @@ update endpoint_state set not_before = null where endpoint_id = any($1::text[])
 update endpoint_state set not_before = $2 where endpoint_id = any($1::text[]) and not_before is not null
 
 -- name: claim_lanes
--- Due lanes, oldest first, of each recipient no more than its allowance.
-with due as materialized (
-    select recipient_id, encounter_id, row_number() over (partition by recipient_id order by due_at) as place
-    from (
-        select recipient_id, encounter_id, due_at from lane
-        where lease is null and due_at <= $1 and recipient_id <> all($4::text[])
-        order by due_at limit $7
-    ) oldest
+-- Due lanes of one recipient after the other, from the one after $4 on: of each its oldest ones, and no more than its
+-- allowance. Only recipients that wait are looked at, each by its own end of the index, so that what one of them has
+-- queued costs the others nothing. Rows are updated where they lie: a join by key would be quadratic wherever the
+-- statistics are from a time when nothing was due.
+with recursive waiting as (
+    (select recipient_id from lane where lease is null and due_at is not null and recipient_id > $4
+     order by recipient_id limit 1)
+    union all
+    select next.recipient_id from waiting w cross join lateral (
+        select l.recipient_id from lane l
+        where l.lease is null and l.due_at is not null and l.recipient_id > w.recipient_id
+        order by l.recipient_id limit 1
+    ) next
 ), mine as (
-    select l.recipient_id, l.encounter_id, l.waits_for, l.probe
-    from due
-    join lane l using (recipient_id, encounter_id)
-    left join unnest($4::text[] || $5::text[], array_fill(0, array[cardinality($4::text[])]) || $6::int[])
-        as allowed (recipient_id, lanes) using (recipient_id)
-    where due.place <= coalesce(allowed.lanes, $8) and l.lease is null and l.due_at <= $1
-    order by l.due_at limit $9
-    for update of l skip locked
+    select due.*
+    from waiting w
+    left join unnest($5::text[], $6::int[]) as allowed (recipient_id, lanes) on allowed.recipient_id = w.recipient_id
+    cross join lateral (
+        select l.ctid as place, l.waits_for, l.probe from lane l
+        where l.recipient_id = w.recipient_id and l.lease is null and l.due_at <= $1
+        order by l.due_at limit coalesce(allowed.lanes, $7)
+        for update skip locked
+    ) due
+    limit $8
 )
 update lane l set lease = $2, worker_id = $3, waits_for = null, probe = false
 from mine
-where l.recipient_id = mine.recipient_id and l.encounter_id = mine.encounter_id
+where l.ctid = mine.place
 returning l.recipient_id, l.encounter_id, case when mine.probe then mine.waits_for end as probes
 
 -- name: heads
@@ -151,12 +163,14 @@ order by l.recipient_id collate "C", l.encounter_id
 for update of l
 
 -- name: release_lanes
--- The lease ends; a lane with open notices is due at the time given, or parked where that is null.
+-- The lease ends; a lane with open notices is due at the time given, or parked where that is null: until its endpoint is
+-- back, or until $6.
 update lane l set lease = null, worker_id = null,
     due_at = case when open.any then mine.due_at end,
-    waits_for = case when open.any then mine.waits_for end
-from unnest($1::text[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[])
-    as mine (recipient_id, encounter_id, lease, due_at, waits_for),
+    waits_for = case when open.any then mine.waits_for end,
+    parked_until = mine.parked_until
+from unnest($1::text[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::timestamptz[])
+    as mine (recipient_id, encounter_id, lease, due_at, waits_for, parked_until),
 lateral (
     select exists (
         select from notice n where n.recipient_id = mine.recipient_id and n.encounter_id = mine.encounter_id
@@ -166,35 +180,58 @@ lateral (
 where l.recipient_id = mine.recipient_id and l.encounter_id = mine.encounter_id and l.lease = mine.lease
 
 -- name: wake_lanes
--- All lanes that wait for these endpoints are due now. One that is locked is found by the next sweep.
+-- Lanes that wait for these endpoints are due now, $3 of each; the next sweep finds the others, and one that is locked.
 with waiting as (
-    select recipient_id, encounter_id from lane
-    where waits_for = any($1::text[]) and lease is null and (due_at is null or due_at > $2)
-    for update skip locked
+    select locked.place from unnest($1::text[]) as e (endpoint_id) cross join lateral (
+        select l.ctid as place from lane l
+        where l.waits_for = e.endpoint_id and l.lease is null and (l.due_at is null or l.due_at > $2)
+        limit $3 for update skip locked
+    ) locked
 )
-update lane l set due_at = $2, waits_for = null from waiting
-where l.recipient_id = waiting.recipient_id and l.encounter_id = waiting.encounter_id
+update lane l set due_at = $2, waits_for = null from waiting where l.ctid = waiting.place
 
 -- name: sweep_parked
--- Parked lanes whose endpoint is neither paused nor resting any more, or whose first notice has expired.
-with waiting as (
-    select l.recipient_id, l.encounter_id from lane l
-    where l.waits_for is not null and l.due_at is null and l.lease is null
-      and (not exists (
-              select from endpoint_state e where e.endpoint_id = l.waits_for
-                  and (e.state = 'PAUSED' or e.state = 'ACTIVE' and e.not_before is not null))
-           or (select n.expires_at <= $1 from notice n
-               where n.recipient_id = l.recipient_id and n.encounter_id = l.encounter_id and n.ended_at is null
-               order by n.sequence limit 1))
-    for update of l skip locked
+-- Parked lanes, $2 of each endpoint that is neither paused nor resting any more, and $2 of each whose first notice has
+-- expired.
+with recursive parked as (
+    (select waits_for from lane where due_at is null and waits_for is not null and lease is null
+     order by waits_for limit 1)
+    union all
+    select next.waits_for from parked p cross join lateral (
+        select l.waits_for from lane l
+        where l.due_at is null and l.waits_for is not null and l.lease is null and l.waits_for > p.waits_for
+        order by l.waits_for limit 1
+    ) next
+), standing as (
+    select p.waits_for, exists (
+        select from endpoint_state e where e.endpoint_id = p.waits_for
+            and (e.state = 'PAUSED' or e.state = 'ACTIVE' and e.not_before is not null)
+    ) as away
+    from parked p
+), waiting as (
+    select locked.place from standing s cross join lateral (
+        select l.ctid as place from lane l
+        where l.waits_for = s.waits_for and l.due_at is null and l.lease is null
+          and l.parked_until <= case when s.away then $1 else 'infinity'::timestamptz end
+        order by l.parked_until limit $2 for update skip locked
+    ) locked
 )
-update lane l set due_at = $1 from waiting
-where l.recipient_id = waiting.recipient_id and l.encounter_id = waiting.encounter_id
+update lane l set due_at = $1 from waiting where l.ctid = waiting.place
 returning l.recipient_id
 
 -- name: next_due
+with recursive waiting as (
+    (select recipient_id, due_at from lane where lease is null and due_at is not null
+     order by recipient_id, due_at limit 1)
+    union all
+    select next.* from waiting w cross join lateral (
+        select l.recipient_id, l.due_at from lane l
+        where l.lease is null and l.due_at is not null and l.recipient_id > w.recipient_id
+        order by l.recipient_id, l.due_at limit 1
+    ) next
+)
 select least(
-    (select min(due_at) from lane where lease is null and due_at is not null),
+    (select min(due_at) from waiting),
     (select min(not_before) from endpoint_state where state = 'ACTIVE')
 ) as at
 
@@ -245,12 +282,6 @@ with orphaned as (
 update lane l set lease = null, worker_id = null, due_at = $1 from orphaned
 where l.recipient_id = orphaned.recipient_id and l.encounter_id = orphaned.encounter_id
 returning l.recipient_id
-
--- name: open_notices
-select state, count(*) as notices from notice where ended_at is null group by state
-
--- name: endpoints_out
-select count(*) from endpoint_state where state <> 'ACTIVE'
 
 -- name: list_endpoint_states
 select endpoint_id, state, not_before, failures, reason, changed_at,

@@ -145,7 +145,8 @@ def _releases(
         if verdict is None or verdict.ended or verdict.moved:
             releases.append(Release(lane=lane, due_at=now))
         elif verdict.due_at is None or resting(standings, endpoint_id, now):
-            releases.append(Release(lane=lane, due_at=None, waits_for=endpoint_id))
+            until = verdict.expires_at
+            releases.append(Release(lane=lane, due_at=None, waits_for=endpoint_id, until=until))
         else:
             releases.append(Release(lane=lane, due_at=verdict.due_at, waits_for=endpoint_id))
     return releases

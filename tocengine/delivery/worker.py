@@ -23,7 +23,7 @@ from tocengine.delivery.settle import Settlement, Settler
 from tocengine.delivery.window import Windows
 from tocengine.errors import UnavailableError
 from tocengine.model.directory import ChannelKind
-from tocengine.model.notice import Failure, NoticeState, Outcome
+from tocengine.model.notice import Failure, Outcome
 from tocengine.ports import (
     NOTICES_DUE,
     AuditTrail,
@@ -44,6 +44,8 @@ COALESCE_S = 0.004
 """How long the first result waits for others to be settled with."""
 FALLBACK_S = 1.0
 """When to look for due lanes although nobody said that there are any."""
+SWEEPS = 100
+"""Portions of parked lanes woken after one heartbeat, at most."""
 OUTAGE_S = 0.5
 SETTLE_AFTER_DRAIN_S = 1.5
 
@@ -267,18 +269,15 @@ class DeliveryWorker:
             freed = await leases.recover(
                 transaction, self.worker_id, self._settings.heartbeat_s, self._audit, self._clock()
             )
-        async with self._transaction() as transaction:
-            woken = await leases.sweep(transaction, self._clock())
-            notices = await transaction.fetch(QUERIES["open_notices"])
-            out = await transaction.fetchval(QUERIES["endpoints_out"])
         if freed:
             log.warning("lanes of lost workers freed", count=freed)
-        if freed or woken:
             self._wake.set()
-        counts = {row["state"]: row["notices"] for row in notices}
-        for state in (NoticeState.QUEUED, NoticeState.HELD, NoticeState.SENDING):
-            self._metrics.notices.labels(state).set(counts.get(state, 0))
-        self._metrics.endpoints_paused.set(out)
+        for _ in range(SWEEPS):  # in portions: the claims and results of others come between them
+            async with self._transaction() as transaction:
+                woken = await leases.sweep(transaction, self._clock())
+            if not woken:
+                break
+            self._wake.set()
 
     async def _listen(self) -> None:
         """Wakes the claims when routing says that lanes are due; without it the fallback interval does."""

@@ -21,23 +21,25 @@ create index decision_by_encounter on decision (encounter_id, recipient_id);
 create index decision_by_message on decision (message_id);
 
 create table lane (
-    recipient_id text        not null,
+    recipient_id text collate "C" not null,  -- claims take recipients in this order, which does not depend on the server
     encounter_id uuid        not null,
     due_at       timestamptz,           -- null: nothing to send
     lease        uuid,                  -- the worker's token while it holds the lane
     worker_id    uuid,
     waits_for    text,                  -- the endpoint it waits for; with due_at null, parked until that one is back
     probe        boolean     not null default false,    -- the one lane sent to find out whether that one is back
+    parked_until timestamptz,           -- of a parked lane: when its first notice expires
     primary key (recipient_id, encounter_id)
 );
-create index lane_due on lane (due_at) where lease is null and due_at is not null;
+create index lane_due on lane (recipient_id, due_at) where lease is null and due_at is not null;
 create index lane_by_worker on lane (worker_id) where lease is not null;
 create index lane_waiting on lane (waits_for) where waits_for is not null;
+create index lane_parked on lane (waits_for, parked_until) where due_at is null and waits_for is not null and lease is null;
 
 create table notice (
     notice_id     uuid        primary key,
     sequence      bigint generated always as identity,  -- order within the lane
-    recipient_id  text        not null,
+    recipient_id  text collate "C" not null,            -- as the lane
     encounter_id  uuid        not null,
     snapshot_id   uuid        not null,
     state         text        not null,

@@ -159,11 +159,17 @@ def test_taking_back_over_fhir_only_where_agreed(status: TransitionStatus) -> No
 
 
 def test_paused_and_resting_endpoints_are_waited_for() -> None:
-    assert asked(make_recipient(HOOK), {"hook": EndpointStanding(status=EndpointStatus.PAUSED)}) == Waiting(HOOK.id)
+    waiting = Waiting(HOOK.id, NOW + AGE)
+    assert asked(make_recipient(HOOK), {"hook": EndpointStanding(status=EndpointStatus.PAUSED)}) == waiting
     resting = {"hook": EndpointStanding(not_before=NOW + timedelta(seconds=1))}
-    assert asked(make_recipient(HOOK), resting) == Waiting(HOOK.id)
+    assert asked(make_recipient(HOOK), resting) == waiting
     assert isinstance(asked(make_recipient(HOOK), resting, probing="hook"), Ready)
     assert isinstance(asked(make_recipient(HOOK), {"hook": EndpointStanding(not_before=NOW)}), Ready)
+
+
+def test_a_notice_too_old_for_its_endpoint_waits_for_the_next_one_with_time_of_its_own() -> None:
+    resting = {str(FHIR.id): EndpointStanding(not_before=NOW + timedelta(seconds=1))}
+    assert asked(make_recipient(HOOK, FHIR), resting, expires_at=NOW) == Waiting(FHIR.id, NOW + AGE)
 
 
 def test_a_notice_too_old_goes_to_the_next_endpoint_else_to_a_person() -> None:

@@ -39,6 +39,11 @@ class Collected:
     async def open(self, transaction: Transaction, items: Sequence[WorkItem]) -> None:
         self.items += items
 
+    async def close_subjects(
+        self, transaction: Transaction, kind: WorkKind, subjects: Sequence[str], by: str, resolution: str, now: datetime
+    ) -> int:
+        return 0
+
     async def record(self, transaction: Transaction, records: Sequence[AuditRecord]) -> None:
         self.audited += records
 

@@ -33,7 +33,8 @@ class Merged(StrEnum):
 
     DONE = "DONE"
     REPEATED = "REPEATED"  # both keys are one already
-    REFUSED = "REFUSED"  # circular, reversed, or the prior key was merged into another before
+    REFUSED = "REFUSED"  # the prior key was merged into another before
+    REVERSED = "REVERSED"  # refused: circular, or the reverse of an earlier one
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +71,24 @@ class Forest:
         """Every key that is spoken of."""
         return {key for edge in self.edges for key in (edge.prior, edge.surviving)}
 
+    def refused(self) -> list[Edge]:
+        """What was refused, as long as it is for a person: until the two keys have become one by other ways."""
+        return [
+            edge
+            for edge, state in zip(self.edges, self.states, strict=True)
+            if state is Merged.REVERSED
+            or (state is Merged.REFUSED and self.root(edge.prior) != self.root(edge.surviving))
+        ]
+
+    def done(self, event: Event) -> list[Edge]:
+        """What `event` said and was done, without numbers that changed hands."""
+        mine = (event.message_id, event.part)
+        return [
+            edge
+            for edge, state in zip(self.edges, self.states, strict=True)
+            if state is Merged.DONE and (edge.message_id, edge.part) == mine and not edge.moved
+        ]
+
     def _family(self, root: UUID) -> list[UUID]:
         return self._families.setdefault(root, [root])
 
@@ -89,7 +108,7 @@ class Forest:
 
     def _again(self, edge: Edge, root: UUID) -> Merged:
         if root == edge.prior and edge.prior != edge.surviving:
-            return Merged.REFUSED
+            return Merged.REVERSED
         came = self._moved.get(edge.prior)
         if came is None or edge.moved or edge.prior == edge.surviving:
             return Merged.REPEATED
@@ -111,13 +130,23 @@ class Patient(msgspec.Struct, kw_only=True):
     statements: int = 0
 
 
-class Regrouped(msgspec.Struct, frozen=True, kw_only=True):
-    """What an event changed of the families: `merged` (prior, surviving) as folded now, `refused` edges that were not
-    refused before, `roots` of every family that lost or gained a member."""
+class Ruled(msgspec.Struct, frozen=True):
+    """What an event changed of merges: those of its own that were `done` (prior, surviving as folded now), those
+    `refused` that were not before, and refusals that are `settled`."""
 
-    merged: tuple[tuple[PatientId, PatientId], ...] = ()
-    refused: tuple[Edge, ...] = ()
-    roots: frozenset[PatientId] = frozenset()
+    done: tuple[tuple[UUID, UUID], ...]
+    refused: tuple[Edge, ...]
+    settled: tuple[Edge, ...]
+
+
+def _ruled(before: Forest, after: Forest, event: Event) -> Ruled:
+    were, are = before.refused(), after.refused()
+    still = {(edge.prior, edge.surviving) for edge in are}
+    return Ruled(
+        done=tuple((edge.prior, after.root(edge.surviving)) for edge in after.done(event)),
+        refused=tuple(edge for edge in are if edge not in were),
+        settled=tuple(edge for edge in were if (edge.prior, edge.surviving) not in still),
+    )
 
 
 class Register:
@@ -205,11 +234,11 @@ class Register:
         self._patients[patient_id].statements += 1
         self.changed.add(patient_id)
 
-    def regroup(self, event: Event) -> Regrouped:
-        """Folds the families anew with what `event` says, in place of what an earlier revision of it said."""
+    def regroup(self, event: Event) -> tuple[Ruled, frozenset[PatientId]]:
+        """Folds the families anew with what `event` says, in place of what an earlier revision of it said; gives what
+        became of merges, and the roots of every family that lost or gained a member."""
         before, forest = self._forest, Forest([*_others(self._forest.edges, event), *patient_edges(event)])
         self._forest = forest
-        refused_before = set(_refused(before))
         roots: set[PatientId] = set()
         for key in sorted(forest.members() | before.members()):
             patient = self._patients[PatientId(key)]
@@ -221,16 +250,7 @@ class Register:
                 patient.survivor_id, patient.moved_from, patient.moved_at = survivor, moved_from, moved_at
                 self.changed.add(patient.patient_id)
         self._find_aliases()
-        mine = (event.message_id, event.part)
-        return Regrouped(
-            merged=tuple(
-                (PatientId(edge.prior), PatientId(forest.root(edge.surviving)))
-                for edge, state in zip(forest.edges, forest.states, strict=True)
-                if state is Merged.DONE and (edge.message_id, edge.part) == mine and not edge.moved
-            ),
-            refused=tuple(edge for edge in _refused(forest) if edge not in refused_before),
-            roots=frozenset(roots),
-        )
+        return _ruled(before, forest, event), frozenset(roots)
 
     def patients(self) -> list[Patient]:
         """Everyone in the register."""
@@ -245,25 +265,21 @@ def _others(edges: Iterable[Edge], event: Event) -> list[Edge]:
     return [edge for edge in edges if (edge.message_id, edge.part) != (event.message_id, event.part)]
 
 
-def _refused(forest: Forest) -> list[Edge]:
-    return [edge for edge, state in zip(forest.edges, forest.states, strict=True) if state is Merged.REFUSED]
-
-
 class VisitRegister:
     """The visits that a batch merges, folded like patients from all that was ever said of them."""
 
     def __init__(self, edges: Iterable[Edge] = ()) -> None:
         self._forest = Forest(edges)
 
-    def regroup(self, event: Event) -> tuple[dict[EncounterId, EncounterId], tuple[Edge, ...]]:
-        """The survivor of every visit spoken of, once `event` counts, and the edges that are refused only now."""
-        refused_before = set(_refused(self._forest))
-        known = self._forest.members()
-        self._forest = Forest([*_others(self._forest.edges, event), *visit_edges(event)])
+    def regroup(self, event: Event) -> tuple[dict[EncounterId, EncounterId], Ruled]:
+        """The survivor of every visit spoken of, once `event` counts, and what became of merges."""
+        before = self._forest
+        self._forest = Forest([*_others(before.edges, event), *visit_edges(event)])
         survivors = {
-            EncounterId(key): EncounterId(self._forest.root(key)) for key in sorted(self._forest.members() | known)
+            EncounterId(key): EncounterId(self._forest.root(key))
+            for key in sorted(self._forest.members() | before.members())
         }
-        return survivors, tuple(edge for edge in _refused(self._forest) if edge not in refused_before)
+        return survivors, _ruled(before, self._forest, event)
 
 
 @lru_cache(maxsize=16_384)

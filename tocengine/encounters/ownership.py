@@ -18,11 +18,12 @@ CONTRADICTS = "patient_contradicts_visit"
 
 
 class Owned(msgspec.Struct, frozen=True):
-    """The owner's number, and the events that count of the visit: each under the visit's own key, and without what
-    they say of other people."""
+    """The owner's number, the events that count of the visit: each under the visit's own key, and without what they
+    say of other people; and whether the last move that names the visit was refused, None where none does."""
 
     owner: PatientId | None
     events: list[Event]
+    move_refused: bool | None
 
 
 def owned(
@@ -47,7 +48,7 @@ def owned(
     for event in said.values():
         if found.speaks_of_owner(event):
             counting.append(event)
-    return Owned(found.owner, [*others, *counting])
+    return Owned(found.owner, [*others, *counting], found.move_refused)
 
 
 def _first(own: Sequence[Event], visit: VisitKey) -> Event | None:
@@ -73,6 +74,7 @@ class _Owner:
         self.owner = first
         self.account: AccountKey | None = None
         self.contradicting: set[tuple[object, int]] = set()
+        self.move_refused: bool | None = None
 
     def follow(self, event: Event) -> None:
         """Takes the next event in canonical order."""
@@ -93,9 +95,12 @@ class _Owner:
             return
         prior, surviving = patient_id_of(move.prior), patient_id_of(move.surviving)
         root = self.register.root_of
-        if self.owner is None or self._was(prior, event) or root(self.owner) == root(surviving):
+        theirs = self.owner is None or self._was(prior, event) or root(self.owner) == root(surviving)
+        if theirs:
             self.owner = surviving
             self.account = move.into or self.account
+        if move.visit is not None:
+            self.move_refused = not theirs
 
     def _was(self, prior: PatientId, event: Event) -> bool:
         """Whether the owner is the person from whom it is moved."""

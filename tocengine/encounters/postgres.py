@@ -9,8 +9,9 @@ from datetime import datetime
 import asyncpg
 import msgspec
 
+from tocengine.encounters.audited import audited
 from tocengine.encounters.holdback import HeldBack, Window
-from tocengine.encounters.identity import encounter_id_of, patient_id_of, rekeyed_visits
+from tocengine.encounters.identity import encounter_id_of, patient_id_of
 from tocengine.encounters.postgres_due import StaleAfter, fire_due, store_due
 from tocengine.encounters.postgres_held import count_waiting, read_ended, read_waiting, store_waiting, take_out
 from tocengine.encounters.postgres_identity import (
@@ -37,20 +38,22 @@ from tocengine.encounters.tracker import Batch
 from tocengine.errors import EventDataError
 from tocengine.formats.fhir.chart import overlay, renamed
 from tocengine.formats.packing import pack, unpack
-from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.model.encounter import Snapshot, TrackedEncounter, Transition
-from tocengine.model.event import Event, EventRecord, Processing
+from tocengine.model.event import EventRecord, Processing
 from tocengine.model.identity import PatientKey, VisitKey
 from tocengine.model.ids import EncounterId, MessageId, SnapshotId
 from tocengine.model.time import Timestamp
 from tocengine.ports import (
     AuditTrail,
+    ClosableWorkItems,
     DestinationResolver,
     LogRecord,
     Transaction,
     TransitionRecords,
-    WorkItems,
 )
+
+ENGINE = "tocengine"
+"""Who closes what has settled itself."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -85,7 +88,7 @@ class PostgresTracker:
     def __init__(
         self,
         resolver: DestinationResolver,
-        work_items: WorkItems,
+        work_items: ClosableWorkItems,
         records: TransitionRecords,
         audit: AuditTrail | None = None,
         window: Window | None = None,
@@ -134,11 +137,19 @@ class PostgresTracker:
         self._batch = batch
         self._remember(batch, tracked)
         await self._publish_inside(transaction, batch)
-        if batch.work_items:
-            await self._work_items.open(transaction, batch.work_items)
+        await self._ask(transaction, batch, now)
         if self._audit is not None:
-            await self._audit.record(transaction, _audited(batch, [*freed, *fresh], repeats, now))
+            await self._audit.record(transaction, audited(batch, [*freed, *fresh], repeats, now))
         return tracked
+
+    async def _ask(self, transaction: Transaction, batch: Batch, now: datetime) -> None:
+        """Asks a person what the batch could not settle, and takes back what has settled itself."""
+        questions = batch.questions
+        for kind in sorted({kind for kind, _ in questions.closed}):
+            subjects = [subject for each, subject in questions.closed if each is kind]
+            await self._work_items.close_subjects(transaction, kind, subjects, ENGINE, "settled by a message", now)
+        if questions.items:
+            await self._work_items.open(transaction, questions.items)
 
     async def store(
         self, transaction: Transaction, snapshots: Sequence[Snapshot], transitions: Sequence[Transition]
@@ -285,55 +296,3 @@ class PostgresTracker:
                     self._records.transition(transition, row.snapshot(batch.register.keys(row.patient_id)[0]), fhir)
                 )
         await store_transitions(transaction, transitions, published)
-
-
-def _audited(
-    batch: Batch, fresh: Sequence[EventRecord], repeats: Sequence[EventRecord], now: datetime
-) -> list[AuditRecord]:
-    said: dict[tuple[EncounterId, MessageId], list[str]] = {}
-    for row in batch.rows.values():
-        for transition in (*row.transitions, *row.inside):
-            said.setdefault((row.encounter_id, transition.message_id), []).append(
-                f"{transition.status} {transition.kind}"
-            )
-    audited = []
-    waits = {(each.record.summary.message_id, each.record.summary.part): each for each in batch.held.waiting}
-    released = {(r.summary.message_id, r.summary.part): r for r in batch.held.released}
-    stored_before = [each.record for each in batch.held.gone]
-    for record in (*stored_before, *fresh):
-        event = record.summary
-        identity = (event.message_id, event.part)
-        visits = [event.visit] if event.visit else rekeyed_visits(event)[-1:]
-        encounter_id = encounter_id_of(visits[0]) if visits and event.handled else None
-        detail: dict[str, object] = {"feed": event.feed, "trigger": event.trigger, "answered": event.answered}
-        if identity in waits:
-            detail["release_at"] = waits[identity].release_at.isoformat()
-            audited.append(_audit(AuditAction.MESSAGE_HELD, event, now, detail, encounter_id))
-            continue
-        applied_at = released[identity].summary.released_at if identity in released else event.released_at
-        if applied_at is not None:
-            detail["held_until"] = applied_at.isoformat()
-        if not event.handled:
-            detail["handled"] = False
-        if event.revision:
-            detail["revision"] = event.revision
-        if encounter_id and (kinds := said.get((encounter_id, event.message_id))):
-            detail["transitions"] = kinds
-        audited.append(_audit(AuditAction.MESSAGE_TRACKED, event, now, detail, encounter_id))
-    for record in repeats:
-        event = record.summary
-        audited.append(_audit(AuditAction.MESSAGE_REPEATED, event, now, {"feed": event.feed}))
-    for event, prior, surviving in batch.rekeying.merged:
-        detail = {"prior": str(prior), "surviving": str(surviving)}
-        audited.append(_audit(AuditAction.PATIENT_MERGED, event, now, detail))
-    return audited
-
-
-def _audit(
-    action: AuditAction,
-    event: Event,
-    now: datetime,
-    detail: dict[str, object],
-    encounter_id: EncounterId | None = None,
-) -> AuditRecord:
-    return AuditRecord(action=action, at=now, message_id=event.message_id, encounter_id=encounter_id, detail=detail)

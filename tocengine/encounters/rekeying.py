@@ -1,7 +1,8 @@
 """Owns what a batch makes of merges, moves and new numbers: which visits change their patient or are merged, and what
 is refused. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from uuid import UUID
 
 from tocengine.encounters.fold import adopt
 from tocengine.encounters.identity import (
@@ -9,6 +10,7 @@ from tocengine.encounters.identity import (
     EdgeKind,
     Forest,
     Register,
+    Ruled,
     VisitRegister,
     account_edges,
     edges_of,
@@ -18,19 +20,17 @@ from tocengine.encounters.identity import (
     rekeyed_visits,
     visit_edges,
 )
+from tocengine.encounters.questions import Questions
 from tocengine.encounters.rows import Row, root_row
 from tocengine.encounters.state import EncounterBody, Folded
 from tocengine.model.event import Event
 from tocengine.model.ids import EncounterId, PatientId
 from tocengine.model.work import WorkKind
 
-Ask = Callable[[WorkKind, str, str, Event, Row | None], None]
-"""Opens a work item: its kind, subject and sentence, the event that led to it, the encounter it is about."""
-
 
 class Rekeying:
-    """The keys of a batch. `edges` are what its events said of keys, `merged` the patient merges that were done:
-    event, from and to."""
+    """The keys of a batch. `edges` are what its events said of keys; `merged` the merges of patients and of visits that
+    were done, and `refused` those that were not: event, prior and surviving id."""
 
     def __init__(
         self,
@@ -38,12 +38,13 @@ class Rekeying:
         register: Register,
         visits: Iterable[Edge],
         accounts: Iterable[Edge],
-        ask: Ask,
+        questions: Questions,
     ) -> None:
-        self.rows, self.register, self._ask = rows, register, ask
+        self.rows, self.register, self._questions = rows, register, questions
         self.visits, self.accounts = VisitRegister(visits), Forest(accounts)
         self.edges: list[tuple[Event, Edge]] = []
-        self.merged: list[tuple[Event, PatientId, PatientId]] = []
+        self.merged: list[tuple[Event, EdgeKind, UUID, UUID]] = []
+        self.refused: list[tuple[Event, Edge]] = []
 
     def take_in(self, event: Event) -> set[EncounterId]:
         """Takes in what `event` says of keys; gives the visits that have to fold anew."""
@@ -55,7 +56,10 @@ class Rekeying:
             if edge.kind is EdgeKind.UNLINK
             and self.register.root_of(PatientId(edge.prior)) == self.register.root_of(PatientId(edge.surviving))
         ]
-        self._refuse(undone, "Two records that were merged are unlinked; no message undoes a merge.", event)
+        for edge in undone:
+            summary = "Two records that were merged are unlinked; no message undoes a merge."
+            self._questions.ask(WorkKind.MERGE_REFUSED, f"{edge.prior}|{edge.surviving}|unlink", summary, event)
+            self.refused.append((event, edge))
         affected = self._regroup_patients(event) | self._regroup_visits(event)
         edges = account_edges(event)
         if edges:
@@ -69,13 +73,12 @@ class Rekeying:
     def _regroup_patients(self, event: Event) -> set[EncounterId]:
         if not merges_patients(event):
             return set()
-        changed = self.register.regroup(event)
-        self.merged += [(event, prior, surviving) for prior, surviving in changed.merged]
-        self._refuse(changed.refused, "A merge was refused: it is circular or reverses an earlier one.", event)
+        ruled, roots = self.register.regroup(event)
+        self._note(ruled, EdgeKind.PATIENT, "A merge was refused: it contradicts an earlier one.", event)
         affected: set[EncounterId] = set()
         for row in self.rows.values():
             before, row.patient_id = row.patient_id, self.register.root_of(row.owner_id)
-            if {before, row.patient_id} & changed.roots and row.survivor_id is None and row.folded.last is not None:
+            if {before, row.patient_id} & roots and row.survivor_id is None and row.folded.last is not None:
                 affected.add(row.encounter_id)
                 row.rekeyed = row.rekeyed or before != row.patient_id
         return affected
@@ -83,8 +86,8 @@ class Rekeying:
     def _regroup_visits(self, event: Event) -> set[EncounterId]:
         if not visit_edges(event):
             return set()
-        survivors, refused = self.visits.regroup(event)
-        self._refuse(refused, "A merge of visits was refused: it is circular or reverses an earlier one.", event)
+        survivors, ruled = self.visits.regroup(event)
+        self._note(ruled, EdgeKind.VISIT, "A merge of visits was refused: it contradicts an earlier one.", event)
         affected: set[EncounterId] = set()
         for encounter_id, root in survivors.items():
             row = self.rows[encounter_id]
@@ -105,12 +108,18 @@ class Rekeying:
         survivor.cancelled += row.cancelled
         survivor.message_ids += row.message_ids
         survivor.silences |= row.silences
+        self._questions.flagged(row, row.folded.flags, (), event)  # what is still so is asked of the survivor
         row.body = EncounterBody(folded=Folded(visit=row.visit))
         row.transitions, row.cancelled, row.event, row.touched = [], [], event, True
 
-    def _refuse(self, edges: Iterable[Edge], summary: str, event: Event) -> None:
-        for edge in edges:
-            self._ask(WorkKind.MERGE_REFUSED, f"{edge.prior}|{edge.surviving}", summary, event, None)
+    def _note(self, ruled: Ruled, kind: EdgeKind, summary: str, event: Event) -> None:
+        """What was done, what is asked of a person, and what needs no asking any more."""
+        self.merged += [(event, kind, prior, surviving) for prior, surviving in ruled.done]
+        self.refused += [(event, edge) for edge in ruled.refused]
+        for edge in ruled.refused:
+            self._questions.ask(WorkKind.MERGE_REFUSED, f"{edge.prior}|{edge.surviving}", summary, event)
+        for edge in ruled.settled:
+            self._questions.close(WorkKind.MERGE_REFUSED, f"{edge.prior}|{edge.surviving}")
 
     def refuse_moves(self, event: Event) -> None:
         """Asks about what `event`, which has been taken in, moves from a patient whose visit it is not."""
@@ -119,5 +128,4 @@ class Rekeying:
                 continue
             row = root_row(self.rows, move.visit)
             if row.patient_id != self.register.root(move.surviving):
-                summary = "A move was refused: it names a patient whose visit it is not."
-                self._ask(WorkKind.MERGE_REFUSED, f"{row.encounter_id}|move", summary, event, row)
+                self._questions.move_refused(row, event)

@@ -27,6 +27,7 @@ from tocengine.encounters.identity import (
 from tocengine.encounters.joining import concerns_others, kept, related
 from tocengine.encounters.machine import WATCHED_AFTER_CLOSE
 from tocengine.encounters.ownership import CONTRADICTS, owned, without_person
+from tocengine.encounters.questions import Questions
 from tocengine.encounters.rekeying import Rekeying
 from tocengine.encounters.rows import EventId, Row, Stored, is_statement, root_row, visits_of
 from tocengine.encounters.snapshots import inside_kind, inside_transition
@@ -34,15 +35,6 @@ from tocengine.encounters.state import SILENT, Folded
 from tocengine.model.encounter import EncounterState, TrackedEncounter
 from tocengine.model.event import Event, EventRecord
 from tocengine.model.ids import EncounterId, PatientId
-from tocengine.model.work import WorkItem, WorkKind
-
-FOR_A_PERSON = {
-    "discharge_facts_cleared_by_update": "An update emptied discharge data, which only a cancellation may; ignored.",
-    "inpatient_closed_as_admitted": "An inpatient stay was closed with disposition 09; no discharge was told.",
-    "names_unknown_movement": "A message cancels or changes a movement that is not known; nothing was changed.",
-    "patient_contradicts_visit": "A message of this visit names another patient; its patient data was not used.",
-}
-"""Flags that only a person can settle, each with the sentence of its work item."""
 
 
 class Batch:
@@ -62,10 +54,11 @@ class Batch:
         self.rows, self.register, self.resolver, self.now = rows, register, resolver, now
         self.held = held or HeldBack(Window())
         self.statements = {number: list(events) for number, events in statements.items()}  # by number, as sent
-        self.rekeying = Rekeying(rows, register, visits, accounts, self._work)
+        self.questions = Questions(now)
+        self.rekeying = Rekeying(rows, register, visits, accounts, self.questions)
         self.stored: list[Stored] = []
         self.stated: list[tuple[PatientId, EventRecord]] = []
-        self.work_items: list[WorkItem] = []
+        self.moved: dict[EncounterId, tuple[PatientId, PatientId]] = {}  # from one person's number to another's
         self.begun: dict[tuple[EncounterId, DueKind], None] = {}  # rules that may fire later
 
     def add(self, record: EventRecord) -> None:
@@ -139,7 +132,7 @@ class Batch:
         row = home if home.survivor_id is None else self.rows[home.survivor_id]
         assert home.history is not None
         home.history.pop((event.message_id, event.part), None)
-        self._settle(row, self._refolded(row), event)
+        self._settle(row, self._refolded(row, event), event)
 
     # --- one encounter
 
@@ -153,7 +146,7 @@ class Batch:
                 direct = direct and identity not in home.history
                 home.history[identity] = event
             direct = direct and not (row.folded.last is None and self._statements_of(row))
-        folded = step(row.folded, self._meant(row, event))[0] if direct else self._refolded(row)
+        folded = step(row.folded, self._meant(row, event))[0] if direct else self._refolded(row, event)
         self._settle(row, folded, event)
 
     def _meant(self, row: Row, event: Event) -> Event:
@@ -179,7 +172,7 @@ class Batch:
         aliases = [each.encounter_id for each in self.rows.values() if each.survivor_id == row.encounter_id]
         return [row.encounter_id, *aliases] if aliases else [row.encounter_id]
 
-    def _refolded(self, row: Row) -> Folded:
+    def _refolded(self, row: Row, event: Event) -> Folded:
         members = [self.rows[encounter_id] for encounter_id in self._names(row)]
         history: dict[EventId, Event] = {}
         for member in reversed(members):
@@ -189,9 +182,15 @@ class Batch:
         found = owned(
             row.visit, visits, history.values(), self._statements_of(row), self.register, self.rekeying.accounts
         )  # fmt: skip
-        if found.owner is not None:
+        if found.owner is not None and found.owner != row.owner_id:
+            if self.register.root_of(found.owner) != self.register.root_of(row.owner_id):
+                self.moved[row.encounter_id] = self.moved.get(row.encounter_id, (row.owner_id,))[0], found.owner
             row.owner_id = found.owner
         row.patient_id = self.register.root_of(row.owner_id)
+        if found.move_refused and (row.folded.last is None or row.undescribed):
+            self.questions.move_refused(row, event)  # it came before the visit's own messages
+        elif found.move_refused is False:
+            self.questions.move_done(row)
         return kept(row.folded, fold(row.visit, found.events))
 
     def _statements_of(self, row: Row) -> list[Event]:
@@ -225,8 +224,7 @@ class Batch:
         kind = inside_kind(before, folded, event)
         if kind is not None:
             row.inside.append(inside_transition(row.encounter_id, kind, event))
-        for flag in set(folded.flags).difference(before.flags) & FOR_A_PERSON.keys():
-            self._work(WorkKind.ENCOUNTER_FLAGGED, f"{row.encounter_id}|{flag}", FOR_A_PERSON[flag], event, row)
+        self.questions.flagged(row, before.flags, folded.flags, event)
 
     # --- patients
 
@@ -241,26 +239,13 @@ class Batch:
         for encounter_id in sorted(rekeyed):
             row = self.rows[encounter_id]
             if row.survivor_id is None:
-                self._settle(row, self._refolded(row), event)
+                self._settle(row, self._refolded(row, event), event)
         self.rekeying.refuse_moves(event)
         meant = self.register.person(patient_id_of(event.patient), event.recorded.at)
         for row in self.rows.values():
             about = row.patient_id == meant and row.survivor_id is None and row.encounter_id not in rekeyed
             if about and row.folded.last is not None and _still_watched(row.folded, event):
                 self._advance(row, event)
-
-    def _work(self, kind: WorkKind, subject: str, summary: str, event: Event, row: Row | None) -> None:
-        self.work_items.append(
-            WorkItem(
-                kind=kind,
-                subject=subject,
-                summary=summary,
-                opened_at=self.now,
-                feed=event.feed,
-                message_id=event.message_id,
-                encounter_id=row.encounter_id if row else None,
-            )
-        )
 
     def root_of(self, encounter_id: EncounterId) -> EncounterId:
         """The encounter that what is kept under `encounter_id` counts for."""

@@ -28,7 +28,10 @@ class AuditAction(StrEnum):
     ENDPOINT_CHANGED = "ENDPOINT_CHANGED"  # paused, disabled, resumed
     DIRECTORY_APPLIED = "DIRECTORY_APPLIED"
     CLIENT_CHANGED = "CLIENT_CHANGED"
-    PATIENT_MERGED = "PATIENT_MERGED"
+    PATIENT_MERGED = "PATIENT_MERGED"  # or renumbered: the prior number is an alias from now on
+    VISIT_MERGED = "VISIT_MERGED"  # or renumbered
+    ENCOUNTER_MOVED = "ENCOUNTER_MOVED"  # to another patient number, by a move (A43-A45)
+    MERGE_REFUSED = "MERGE_REFUSED"  # a work item asks a person
     RECORD_VIEWED = "RECORD_VIEWED"  # a person read PHI through a command or page
     WORK_ITEM_OPENED = "WORK_ITEM_OPENED"
     WORK_ITEM_CLOSED = "WORK_ITEM_CLOSED"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.scenarios.hospital import Hospital
-from tests.integration.scenarios.setting import TOWN, Setting
+from tests.integration.scenarios.setting import HOMES, TOWN, Setting, directory, person
 from tocengine.postgres import Pool
 
 
@@ -19,3 +19,10 @@ async def town(pool: Pool, tmp_path: Path) -> Setting:
     setting = Setting(pool, tmp_path)
     await setting.apply(TOWN)
     return setting
+
+
+@pytest.fixture
+async def panels(town: Setting) -> Setting:
+    """Patient 11 is haven's resident, patient 22 meadow's."""
+    await town.apply(directory(HOMES, [person("patel", "1234567893")], {"haven": ["11"], "meadow": ["22"]}))
+    return town

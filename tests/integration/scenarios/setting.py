@@ -85,6 +85,7 @@ TOWN = directory(
     [person("patel", "1234567893")],
     {"haven": ["0012345"]},
 )
+HOMES = [entry("haven"), entry("meadow"), entry("sunnyside", "aliases: [SUNNYSIDE REHAB]")]
 
 
 class Setting:

@@ -5,13 +5,12 @@ from datetime import UTC, timedelta
 import pytest
 
 from tests.integration.scenarios.hospital import PATEL, SNF, Hospital, Said, moment
-from tests.integration.scenarios.setting import Setting, directory, entry, person
+from tests.integration.scenarios.setting import HOMES, Setting, directory
 from tocengine.encounters.holdback import Window
 from tocengine.model.ids import FeedName
 from tocengine.model.profile import SourceProfile
 from tocengine.routing import worker
 
-HOMES = [entry("haven"), entry("meadow"), entry("sunnyside", "aliases: [SUNNYSIDE REHAB]")]
 ARRIVED = ("haven", "NEW", "ED_REGISTRATION")
 ADMITTED = ("haven", "NEW", "INPATIENT_ADMIT")
 OTHER = "VOSS^PETER^^^^^L"
@@ -32,13 +31,6 @@ def rekeys(
     mrg = {1: hospital.key(prior), 3: account[0], 5: f"{visit[0]}^^^STJ^VN" if visit[0] else ""}
     pid = {18: account[1]} if account[1] else {}
     return hospital.says(trigger, clock, "E", visit[1], mrn=mrn, mrg=mrg, pid=pid, **more)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-async def panels(town: Setting) -> Setting:
-    """Patient 11 is haven's resident, patient 22 meadow's."""
-    await town.apply(directory(HOMES, [person("patel", "1234567893")], {"haven": ["11"], "meadow": ["22"]}))
-    return town
 
 
 async def owner(town: Setting, visit: str) -> str:

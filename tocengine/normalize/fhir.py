@@ -7,6 +7,7 @@ import msgspec
 import orjson
 
 from tocengine.errors import ContentError, SetAsideError
+from tocengine.formats.fhir.fitness import fit
 from tocengine.formats.fhir.incoming import Notification, read_notifications
 from tocengine.formats.fhir.json_body import parse_json
 from tocengine.formats.fhir.resources import TERMINOLOGY, Json, Resource, collection
@@ -43,16 +44,17 @@ class FhirNormalizer:
         Raises SyntaxRefusedError where the body is no Bundle that is taken, ContentError where it lacks the patient's
         or the visit's identifier, SetAsideError for a subscription notification without the resources it is about.
         """
-        bundle = parse_json(message.body)
+        sent = parse_json(message.body)
+        bundle = fit(sent)
         notifications = read_notifications(bundle)
         if not notifications and is_subscription_bundle(bundle):
             _refuse_without_resources(bundle)
         found: list[EventRecord] = []
         for notification in notifications:
-            found += self._events(notification, message, len(found))
+            found += self._events(notification, sent, message, len(found))
         return found
 
-    def _events(self, notification: Notification, message: Message, part: int) -> list[EventRecord]:
+    def _events(self, notification: Notification, sent: Resource, message: Message, part: int) -> list[EventRecord]:
         reader = Reader(notification, self._source, self._codes, self._domains, self._zone, message.received_at)
         patient_key, patient = read_patient(reader)
         if patient_key is None:
@@ -85,7 +87,7 @@ class FhirNormalizer:
             unmapped=tuple(reader.unmapped),
         )
         content = collection_of(
-            notification, patient_key, visit_key, self._source.facility, self._codes, message.message_id
+            notification, sent, patient_key, visit_key, self._source.facility, self._codes, message.message_id
         )
         records = [EventRecord(summary=event, fhir=msgspec.Raw(content))]
         for position, trigger in enumerate(following, 1):

@@ -26,14 +26,18 @@ _SHARED = frozenset({"Practitioner", "Organization", "Location", "Medication"})
 
 def collection_of(
     notification: Notification,
+    sent: Resource,
     patient: PatientKey,
     visit: VisitKey,
     facility: SendingFacility,
     codes: Codes,
     message_id: MessageId,
 ) -> bytes:
-    """The Bundle in JSON. Takes the notification apart: its resources are changed in place and not used again."""
-    original = orjson.dumps(notification.bundle) if notification.kind is BundleKind.DOCUMENT else b""
+    """The Bundle in JSON; `sent` is what was received, before anything in it was made fit.
+
+    Takes the notification apart: its resources are changed in place and not used again.
+    """
+    original = orjson.dumps(sent) if notification.kind is BundleKind.DOCUMENT else b""
     document = document_of(notification, original, encounter_id(visit), patient_id(patient), message_id)
     naming = _Naming(notification, patient, visit, facility)
     found: list[Resource] = []

@@ -3,9 +3,9 @@
 import orjson
 
 from tocengine.errors import InvalidBundleError, SetAsideError
-from tocengine.formats.fhir.resources import Json, Resource, collection
+from tocengine.formats.fhir.resources import Resource, collection
+from tocengine.formats.fhir.scrubbing import scrubbed
 from tocengine.formats.fhir.validity import assert_valid
-from tocengine.formats.hl7v2.parser import NULL
 from tocengine.model.message import Problem
 from tocengine.normalize.reading import Reading
 
@@ -21,10 +21,10 @@ def bundle(reading: Reading) -> bytes:
     try:
         return _valid(built)
     except InvalidBundleError:
-        scrubbed = _scrubbed(built)
-        assert isinstance(scrubbed, dict)
+        clean = scrubbed(built)
+        assert isinstance(clean, dict)
     try:
-        return _valid(scrubbed)
+        return _valid(clean)
     except InvalidBundleError as error:
         place, _, rule = error.findings[0].partition(": ")
         text = f"What was made of it is not valid FHIR: {rule}"
@@ -35,16 +35,3 @@ def _valid(built: Resource) -> bytes:
     body = orjson.dumps(built)
     assert_valid(body, built)
     return body
-
-
-def _scrubbed(value: Json) -> Json:
-    if isinstance(value, str):
-        if not value.isprintable():
-            value = "".join(each for each in value if each.isprintable() or each in "\t\r\n")
-        value = value.strip()
-        return value if value and value != NULL else None
-    if isinstance(value, dict):
-        return {name: kept for name, inner in value.items() if (kept := _scrubbed(inner)) is not None} or None
-    if isinstance(value, list):
-        return [kept for inner in value if (kept := _scrubbed(inner)) is not None] or None
-    return value

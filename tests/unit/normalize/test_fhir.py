@@ -294,7 +294,9 @@ def test_a_reference_that_leads_nowhere_keeps_its_words() -> None:
 def test_two_things_of_one_name_stay_two() -> None:
     sent = bundle()
     for number in (1, 2):
-        coverage = {"resourceType": "Coverage", "id": f"c{number}", "status": "active", "order": number}
+        beneficiary = {"reference": "urn:uuid:p"}
+        coverage: Bundle = {"resourceType": "Coverage", "id": f"c{number}", "status": "active", "order": number}
+        coverage |= {"beneficiary": beneficiary, "payor": [{"display": "EVERGREEN HEALTH"}]}
         sent["entry"].append({"fullUrl": f"urn:uuid:c{number}", "resource": coverage})
     _, content = normalized(sent)
     urls = [e["fullUrl"] for e in content["entry"] if e["resource"]["resourceType"] == "Coverage"]

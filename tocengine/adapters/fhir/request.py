@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from tocengine.errors import RefusedError, SyntaxRefusedError
+from tocengine.formats.fhir.fitness import unfit
 from tocengine.formats.fhir.incoming import read_notifications
 from tocengine.formats.fhir.incoming_checks import incoming_problems
 from tocengine.formats.fhir.json_body import DEFAULT_LIMITS, BodyLimits, parse_json, path_text, read_json
@@ -68,7 +69,8 @@ def check_message(body: bytes, limits: BodyLimits = DEFAULT_LIMITS) -> RefusedEr
 
     The rules of Bundles first (`formats.fhir.incoming`), which end at the first problem; then what R4 demands of the
     content (`formats.fhir.incoming_checks`) and every resource against its R4B model, which finds unknown elements,
-    wrong types and wrong cardinalities. Of those, up to 20 are named at once.
+    wrong types and wrong cardinalities, and what a notice could not repeat (`formats.fhir.fitness`). Of those, up to 20
+    are named at once.
     """
     try:
         bundle = read_json(body, limits)
@@ -78,7 +80,7 @@ def check_message(body: bytes, limits: BodyLimits = DEFAULT_LIMITS) -> RefusedEr
     except RefusedError as error:
         return error
     found: dict[str, Problem] = {}
-    for problem in chain(*map(incoming_problems, notifications[:1]), _model_problems(bundle)):
+    for problem in chain(*map(incoming_problems, notifications[:1]), _model_problems(bundle), unfit(bundle)):
         found.setdefault(problem.location, problem)
         if len(found) == MAX_PROBLEMS:
             break

@@ -3,7 +3,7 @@
 The schema sees elements one by one; here is what it cannot see: references, and the rules of messages.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jsonschema_rs
 import msgspec
@@ -34,15 +34,16 @@ class Finding(msgspec.Struct, frozen=True):
 
 def check_bundle(bundle: Resource) -> list[Finding]:
     """Everything wrong with `bundle`; empty if it may leave. For people: `validity` finds sooner that all is well."""
-    findings = [_found(error) for error in validator().iter_errors(bundle)]
+    findings = [found_in("Bundle", error, error.instance_path) for error in validator().iter_errors(bundle)]
     findings.extend(_check_references(bundle))
     if bundle.get("type") == "message":
         findings.extend(check_message(bundle))
     return findings
 
 
-def _found(error: jsonschema_rs.ValidationError) -> Finding:
-    path = "Bundle" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
+def found_in(root: str, error: jsonschema_rs.ValidationError, parts: Sequence[str | int]) -> Finding:
+    """What the schema finds wrong at `parts` below `root`."""
+    path = root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
     missing = getattr(error.kind, "property", None)
     return Finding(f"{path}.{missing}" if missing else path, RULES.get(error.kind.name, "not valid"))
 

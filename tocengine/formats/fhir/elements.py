@@ -64,12 +64,17 @@ def _read(name: str, spec: str) -> list[Element]:
     return [Element(name, kind, many, required, binding.removesuffix("[]"))]
 
 
-def pruned(value: Json, kind: str) -> Json:
-    """A resource or element of type `kind` with the elements declared here alone.
+def declared(resource: Resource, kind: str) -> Resource:
+    """A resource of type `kind` with the elements declared here alone.
 
     What FHIR senders say beyond them (extensions, notes, flags of a coding) is valid, and nothing that a notice of the
     engine's own repeats.
     """
+    kept = _pruned(resource, kind)
+    return kept if isinstance(kept, dict) else {}
+
+
+def _pruned(value: Json, kind: str) -> Json:
     rows = elements().types.get(kind)
     if rows is None or not isinstance(value, dict):
         return value
@@ -77,9 +82,9 @@ def pruned(value: Json, kind: str) -> Json:
     for name, row in rows.items():
         companion, content = value.get("_" + name), value.get(name)
         if isinstance(content, list):
-            content = [inner for item in content if (inner := pruned(item, row.type)) not in ({}, None)]
+            content = [inner for item in content if (inner := _pruned(item, row.type)) not in ({}, None)]
         elif content is not None:
-            content = pruned(content, row.type)
+            content = _pruned(content, row.type)
         if content not in ({}, [], None):
             kept[name] = content
         elif companion is not None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from tocengine.formats.fhir import facts
 from tocengine.formats.fhir.chart import participation
 from tocengine.formats.fhir.disclosure import Disclosure
+from tocengine.formats.fhir.elements import declared
 from tocengine.formats.fhir.ids import URN, encounter_id, facility_id, patient_id, resource_id
 from tocengine.formats.fhir.patient import Rendered, practitioner
 from tocengine.formats.fhir.resources import (
@@ -50,7 +51,7 @@ def tracked_encounter(
 ) -> Rendered:
     """The adt-notification-encounter and what it refers to. Not for what the level hides."""
     identity = encounter_id(snapshot.visit)
-    charted = carried.get(URN + identity, {})
+    charted = declared(carried.get(URN + identity, {}), "Encounter")
     status = encounter_status(notice, snapshot)
     said = snapshot.encounter
     patient_class = known(said.patient_class) or PatientClass.UNKNOWN
@@ -160,7 +161,7 @@ def _participants(
 
 
 def _as_us_core(person: Resource) -> Resource:
-    found: Resource = {**person, "meta": profiled(US_CORE + "us-core-practitioner")}
+    found = {**declared(person, "Practitioner"), "meta": profiled(US_CORE + "us-core-practitioner")}
     if "identifier" not in found:
         found["identifier"] = [{"_system": absent("unknown"), "_value": absent("unknown")}]
     if "name" not in found:

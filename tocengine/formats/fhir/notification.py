@@ -14,7 +14,7 @@ import orjson
 from tocengine.formats.fhir import facts
 from tocengine.formats.fhir.chart import resources_of
 from tocengine.formats.fhir.disclosure import Disclosure, disclosure_of
-from tocengine.formats.fhir.elements import pruned
+from tocengine.formats.fhir.elements import declared
 from tocengine.formats.fhir.encounter import tracked_encounter
 from tocengine.formats.fhir.ids import URN, encounter_id, facility_id, full_url, patient_id, resource_id
 from tocengine.formats.fhir.patient import tracked_patient
@@ -128,17 +128,12 @@ def _carried_along(carried: Mapping[str, Resource], level: Disclosure) -> list[R
         allowed = level.carried.get(kind)
         if allowed is None:
             continue
-        kept = {name: value for name, value in _declared(resource).items() if name in allowed}
+        kept = {name: value for name, value in declared(resource, kind).items() if name in allowed}
         profile = level.profiles.get(kind)
         if profile:
             kept["meta"] = profiled(profile)
         shown.append(kept)
     return shown
-
-
-def _declared(resource: Resource) -> Resource:
-    shown = pruned(resource, str(resource["resourceType"]))
-    return shown if isinstance(shown, dict) else resource
 
 
 def _resolved(resources: list[Resource]) -> list[Resource]:

@@ -6,6 +6,7 @@ import msgspec
 
 from tocengine.formats.fhir import facts
 from tocengine.formats.fhir.disclosure import Disclosure
+from tocengine.formats.fhir.elements import declared
 from tocengine.formats.fhir.ids import URN, patient_id
 from tocengine.formats.fhir.resources import (
     US_CORE,
@@ -36,7 +37,7 @@ def tracked_patient(
 ) -> Rendered:
     """The US Core Patient. What the profile demands and the level hides is marked absent (`masked`)."""
     identity = patient_id(snapshot.patient_key)
-    content = _content(snapshot, carried.get(URN + identity, {}), domains)
+    content = _content(snapshot, declared(carried.get(URN + identity, {}), "Patient"), domains)
     others: list[Resource] = []
     if "generalPractitioner" in level.patient:
         others = _primary_care(snapshot.patient, identity, domains)

@@ -49,30 +49,51 @@ def validator() -> "jsonschema_rs.Draft202012Validator":
     return jsonschema_rs.Draft202012Validator(bundle_schema(), pattern_options=jsonschema_rs.RegexOptions())
 
 
+@lru_cache(maxsize=1)
+def received_validator() -> "jsonschema_rs.Draft202012Validator":
+    """The compiled validator of a list of resources that came in: they may hold more than the engine writes."""
+    return jsonschema_rs.Draft202012Validator(received_schema(), pattern_options=jsonschema_rs.RegexOptions())
+
+
 def bundle_schema() -> Schema:
     """The JSON Schema (2020-12) of a Bundle of the resources the engine writes."""
-    declared = elements()
-    definitions = {name: _definition(name, declared) for name in declared.types}
-    definitions["Resource"] = _resource_of(RESOURCES)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$ref": "#/$defs/Bundle",
-        "$defs": definitions,
+        "$defs": _definitions(closed=True),
     }
 
 
-def _resource_of(names: Sequence[str]) -> Schema:
+def received_schema() -> Schema:
+    """Of a list of resources: what the engine would write again is as it must be; other elements and types are free."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "array",
+        "items": {"$ref": "#/$defs/Resource"},
+        "$defs": _definitions(closed=False),
+    }
+
+
+def _definitions(*, closed: bool) -> Schema:
+    declared = elements()
+    definitions = {name: _definition(name, declared, closed=closed) for name in declared.types}
+    known: Schema = {"properties": {"resourceType": {"enum": list(RESOURCES)}}, "required": ["resourceType"]}
+    definitions["Resource"] = _resource_of(RESOURCES, known if closed else {})
+    return definitions
+
+
+def _resource_of(names: Sequence[str], others: Schema) -> Schema:
     """The type a resource names decides alone how it is looked at: quick, and what is wrong is found in its place."""
     if not names:
-        return {"properties": {"resourceType": {"enum": list(RESOURCES)}}, "required": ["resourceType"]}
+        return others
     return {
         "if": {"properties": {"resourceType": {"const": names[0]}}, "required": ["resourceType"]},
         "then": {"$ref": f"#/$defs/{names[0]}"},
-        "else": _resource_of(names[1:]),
+        "else": _resource_of(names[1:], others),
     }
 
 
-def _definition(name: str, declared: Elements) -> Schema:
+def _definition(name: str, declared: Elements, *, closed: bool) -> Schema:
     rows = declared.types[name]
     properties: Schema = {"extension": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/Extension"}}}
     for element in rows.values():
@@ -88,7 +109,7 @@ def _definition(name: str, declared: Elements) -> Schema:
     return {
         "type": "object",
         "properties": properties,
-        "additionalProperties": False,
+        **({"additionalProperties": False} if closed else {}),
         "minProperties": 1,
         **({"required": required} if required else {}),
         **_required_primitives(rows.values()),

@@ -94,7 +94,7 @@ def unmap(
     config: Path = ConfigOption,
     as_json: bool = JsonOption,
 ) -> None:
-    """Take a mapping back. What was received since it was made is normalized again without it."""
+    """Take a mapping back. All that was read with it is normalized again without it, and only news goes out."""
     key = (feed, table, code.strip())
     _report(run(_change(load(config), key, None, quiet=as_json)), key, as_json)
 
@@ -122,8 +122,11 @@ async def _change(config: Config, key: CodeKey, meaning: str | None, *, quiet: b
         async with shop.pool.acquire() as connection:
             shop.normalizer.learn((await load_codes(connection))[1])
         with watched(since or made.at, made.at, quiet=quiet) as told:
-            tally = await replay_waiting(shop.scanner, shop.reprocessor, key, made, shop.publisher.flow, told)
-            if since is not None:  # it meant something else: what was read with that is read again
+            before = since is not None  # it meant something else: what was read with that is read again
+            tally = await replay_waiting(
+                shop.scanner, shop.reprocessor, key, made, shop.publisher.flow, told, settled=before
+            )
+            if since is not None:
                 stretch = Stretch(since=since, until=utc_now(), feed=key[0])
                 again = await replay(
                     shop.scanner, shop.reprocessor, stretch, made, shop.publisher.flow, told, shop.ignores

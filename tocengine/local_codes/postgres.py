@@ -113,11 +113,19 @@ class PostgresLocalCodes:
         return {(row["feed"], row["table_name"], row["code"]): row["newest"] for row in rows}
 
     async def waiting(
-        self, transaction: Transaction, key: CodeKey, stand_in: str, after: tuple[datetime, UUID], limit: int
+        self,
+        transaction: Transaction,
+        key: CodeKey,
+        stand_in: str,
+        after: tuple[datetime, UUID],
+        limit: int,
+        *,
+        settled: bool = False,
     ) -> list[tuple[MessageId, datetime]]:
-        """Messages that wait for a code, in the order of receipt, after the one last seen."""
+        """Messages that wait for a code, in the order of receipt, after the one last seen; with `settled` those too
+        that were read again when it was mapped."""
         feed, table, code = key
-        rows = await transaction.fetch(QUERIES["waiting"], feed, table, [code, stand_in], *after, limit)
+        rows = await transaction.fetch(QUERIES["waiting"], feed, table, [code, stand_in], *after, limit, settled)
         return [(MessageId(row["message_id"]), row["received_at"]) for row in rows]
 
 

@@ -56,9 +56,11 @@ where (coalesce(u.waiting, 0) > 0 or m.meaning is not null) and (not $1::boolean
   and ($2::text is null or coalesce(u.feed, m.feed) = $2)
 order by waiting desc, messages desc, feed, table_name, code;
 
--- name: waiting  Messages that wait for a code ($3 and its stand-in), after ($4, $5), in the order of receipt.
+-- name: waiting
+-- Messages that wait for a code ($3 and its stand-in), with $7 those too that waited for it once, after ($4, $5), in the
+-- order of receipt.
 select message_id, received_at from code_unmapped
-where feed = $1 and table_name = $2 and code = any($3::text[]) and settled_at is null
+where feed = $1 and table_name = $2 and code = any($3::text[]) and (settled_at is null or $7::boolean)
   and (received_at, message_id) > ($4, $5)
 group by received_at, message_id order by received_at, message_id limit $6;
 

@@ -71,13 +71,18 @@ async def replay_waiting(
     request: Request,
     flow: Flow,
     progress: Progress,
+    *,
+    settled: bool = False,
 ) -> Tally:
-    """Normalizes what waits for a code again. Text that is no code waits under one name for all of it."""
+    """Normalizes what waits for a code again, with `settled` also what waited for it before it was mapped.
+
+    Text that is no code waits under one name for all of it.
+    """
     tally = Tally()
     after = _BEGINNING
     while True:
         async with reprocessor.pool.acquire() as connection:
-            waiting = await PostgresLocalCodes().waiting(connection, key, NO_CODE, after, PORTION)
+            waiting = await PostgresLocalCodes().waiting(connection, key, NO_CODE, after, PORTION, settled=settled)
         if not waiting:
             return tally
         after = (waiting[-1][1], waiting[-1][0])

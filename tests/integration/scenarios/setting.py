@@ -182,12 +182,14 @@ class Setting:
         return tally, await self.route()
 
     async def map_code(self, feed: str, table: str, code: str, meaning: str | None) -> list[Told]:
-        """Says what a code means; what waited is normalized again and routed."""
+        """Says what a code means, or with None takes that back; what waits or waited is normalized again and routed."""
         async with self.pool.acquire() as connection:
             assert await PostgresLocalCodes().change(connection, (feed, table, code), meaning, "test", self.now)
         request, reprocessor = self.request(Cause.CODES), await self.reprocessor()
         scanner = MemoryMessageScanner(self.log)
-        await replay_waiting(scanner, reprocessor, (feed, table, code), request, self.publish, _unwatched)
+        again = meaning is None
+        key = feed, table, code
+        await replay_waiting(scanner, reprocessor, key, request, self.publish, _unwatched, settled=again)
         return await self.route()
 
     def request(self, cause: Cause) -> Request:

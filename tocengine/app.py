@@ -51,6 +51,7 @@ from tocengine.model.profile import EngineIdentity, Source
 from tocengine.normalize.dispatch import FeedNormalizer
 from tocengine.ports import EventLog
 from tocengine.postgres import Pool, create_pool, migrate, unavailable_errors
+from tocengine.process import settle_memory
 from tocengine.reprocessing.postgres import Reprocessor
 from tocengine.reprocessing.workshop import CodeFollower
 from tocengine.retention.worker import RetentionWorker
@@ -163,6 +164,7 @@ class Engine:
                     await stack.enter_async_context(self._ingest(dsn, pool))
                 await admin.start()
                 stack.push_async_callback(admin.stop)
+                settle_memory()
                 log.info("ready", role=",".join(self._roles))
                 await _drained(drain, [*workers, *closers])
                 stop.set()

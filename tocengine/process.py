@@ -1,6 +1,7 @@
 """Owns how a role's process runs and ends: the first signal drains it, the second ends it at once."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -9,6 +10,9 @@ import structlog
 import uvloop
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+COLLECT_AFTER = (50_000, 20, 20)
+"""When garbage is looked for (gc.set_threshold). A batch makes tens of thousands of objects, few of them in cycles: at
+the default of 700 a sixth of the CPU goes into looking at them while they are still in use."""
 
 log = structlog.get_logger()
 
@@ -19,6 +23,8 @@ def run_until_drained(main: Callable[[asyncio.Event], Awaitable[int]]) -> int:
     What is acknowledged is durable already, so a second signal may end the process at any point.
     """
 
+    gc.set_threshold(*COLLECT_AFTER)
+
     async def run() -> int:
         drain = asyncio.Event()
         drain_on_signals(drain)
@@ -26,6 +32,12 @@ def run_until_drained(main: Callable[[asyncio.Event], Awaitable[int]]) -> int:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run())
+
+
+def settle_memory() -> None:
+    """Call it once what lives as long as the process is made: no later search for garbage looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def drain_on_signals(drain: asyncio.Event, at_once: Callable[[], None] = lambda: None) -> None:

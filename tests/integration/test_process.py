@@ -48,3 +48,17 @@ def test_the_second_signal_ends_the_process() -> None:
         read_until_draining(role)
         role.send_signal(signal.SIGINT)
         assert role.wait(10) == 128 + signal.SIGINT
+
+
+def test_garbage_is_looked_for_seldom_and_never_in_what_lives_as_long_as_the_process() -> None:
+    role = """
+import gc
+from tocengine.process import COLLECT_AFTER, run_until_drained, settle_memory
+
+async def main(drain):
+    settle_memory()
+    return 7 if gc.get_threshold() == COLLECT_AFTER and gc.isenabled() and gc.get_freeze_count() > 1000 else 1
+
+raise SystemExit(run_until_drained(main))
+"""
+    assert subprocess.run([sys.executable, "-c", role], check=False, timeout=30).returncode == 7

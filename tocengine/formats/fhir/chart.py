@@ -35,15 +35,18 @@ def overlay(bundles: Sequence[bytes], cleared: Sequence[Sequence[str]] = ()) -> 
     """
     if len(bundles) == 1 and not any(mark in bundles[0] for mark in _DOCUMENT_CONTENT):
         return bundles[0]
-    chart: dict[str, bytes] = {}
+    chart: _Chart = {}
     for position, bundle in enumerate(bundles):
         said = cleared[position] if position < len(cleared) else ()
         for path in said:
             _clear(chart, path)
         _lay(chart, _split(bundle), {path[1:] for path in said if path.startswith(ADDS)})
-    entries = (
-        b'{"fullUrl":%b,"resource":%b}' % (orjson.dumps(url), resource) for url, resource in _reachable(chart).items()
-    )
+    lost = _unreachable(chart)
+    entries = [
+        b'{"fullUrl":%b,"resource":%b}' % (orjson.dumps(url), text)
+        for url, (_, text) in chart.items()
+        if url not in lost
+    ]
     return b'{"resourceType":"Bundle","type":"collection","entry":[%b]}' % b",".join(entries)
 
 
@@ -69,7 +72,7 @@ def renamed(bundle: bytes, names: Mapping[str, str], *, with_person: bool = True
 
 def resources_of(bundle: bytes) -> dict[str, Resource]:
     """The resources of a Bundle by fullUrl, in order; entries without a resource are left out."""
-    return {url: orjson.loads(resource) for url, resource in _split(bundle).items()}
+    return {url: orjson.loads(text) for url, (_, text) in _split(bundle).items()}
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -86,6 +89,9 @@ class _Head(msgspec.Struct, frozen=True):
     id: str = ""
 
 
+_Chart = dict[str, tuple[str, bytes]]
+"""Resources by fullUrl, in order: each with its type and its JSON text."""
+
 _decode_bundle = msgspec.json.Decoder(_Bundle).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 _TYPE_FIRST = b'{"resourceType":"'
@@ -95,13 +101,13 @@ _REFERENCE = re.compile(rb'"reference"\s*:\s*("(?:[^"\\]|\\.)*")')
 expression takes longer than looking for the compact form, which is nearly always the only one."""
 
 
-def _split(bundle: bytes) -> dict[str, bytes]:
-    """The resources of a Bundle in JSON, by fullUrl, in order."""
-    found: dict[str, bytes] = {}
+def _split(bundle: bytes) -> _Chart:
+    """The resources of a Bundle."""
+    found: _Chart = {}
     for entry in _decode_bundle(bundle).entry or ():
-        resource = bytes(entry.resource)
-        if resource not in (b"null", b"{}"):
-            found[entry.fullUrl or f"{URN}{_decode_head(resource).id}"] = resource
+        text = bytes(entry.resource)
+        if text not in (b"null", b"{}"):
+            found[entry.fullUrl or f"{URN}{_decode_head(text).id}"] = _kind(text), text
     return found
 
 
@@ -112,16 +118,15 @@ def _kind(resource: bytes) -> str:
     return _decode_head(resource).resourceType
 
 
-def _lay(chart: dict[str, bytes], said: Mapping[str, bytes], added: Set[str]) -> None:
-    replaced = {kind for resource in said.values() if (kind := _kind(resource)) in SNAPSHOT_TYPES} - added
-    if replaced:
-        for url in [url for url, known in chart.items() if _kind(known) in replaced]:
-            del chart[url]
-    for url, resource in said.items():
+def _lay(chart: _Chart, said: _Chart, added: Set[str]) -> None:
+    replaced = {kind for kind, _ in said.values()} & SNAPSHOT_TYPES - added
+    for url in [url for url, (kind, _) in chart.items() if kind in replaced]:
+        del chart[url]
+    for url, (kind, text) in said.items():
         known = chart.get(url)
-        if known is not None and known != resource:
-            resource = orjson.dumps(_overlaid(orjson.loads(known), orjson.loads(resource)))
-        chart[url] = resource
+        if known is not None and known[1] != text:
+            text = orjson.dumps(_overlaid(orjson.loads(known[1]), orjson.loads(text)))
+        chart[url] = kind, text
 
 
 def _overlaid(known: Resource, said: Resource) -> Resource:
@@ -145,20 +150,20 @@ def participation(participant: Json) -> str:
     return ""
 
 
-def _clear(chart: dict[str, bytes], path: str) -> None:
+def _clear(chart: _Chart, path: str) -> None:
     kind, _, element = path.partition(".")
     kind, _, identity = kind.partition("/")
     if identity:
         chart.pop(URN + identity, None)
         return
-    concerned = [url for url, resource in chart.items() if _kind(resource) == kind]
+    concerned = [url for url, resource in chart.items() if resource[0] == kind]
     for url in concerned:
         if kind in SNAPSHOT_TYPES and not element:
             del chart[url]
         elif element:
-            resource = orjson.loads(chart[url])
+            resource = orjson.loads(chart[url][1])
             _clear_element(resource, element)
-            chart[url] = orjson.dumps(resource)
+            chart[url] = kind, orjson.dumps(resource)
 
 
 def _clear_element(resource: Resource, element: str) -> None:
@@ -179,20 +184,22 @@ def _clear_element(resource: Resource, element: str) -> None:
         del resource[name]
 
 
-def _reachable(chart: Mapping[str, bytes]) -> dict[str, bytes]:
-    reached = {url for url, resource in chart.items() if _kind(resource) in ROOTS}
-    missing = chart.keys() - reached
-    waiting = list(reached)
-    while waiting and missing:
-        found = missing.intersection(_references(chart[waiting.pop()]))
-        missing -= found
-        waiting += found
-    return {url: resource for url, resource in chart.items() if url not in missing} if missing else dict(chart)
+def _unreachable(chart: _Chart) -> Set[str]:
+    """The resources that no chart is about and that none of the others leads to."""
+    lost = {url for url, (kind, _) in chart.items() if kind not in ROOTS}
+    text = b"".join([text for kind, text in chart.values() if kind in ROOTS])
+    while lost and text:
+        found = {url for url in lost if b'%b%b"' % (_COMPACT_REFERENCE, url.encode()) in text}
+        if len(found) < len(lost):
+            found.update(lost.intersection(_references(text)))
+        lost -= found
+        text = b"".join([chart[url][1] for url in found])
+    return lost
 
 
-def _references(resource: bytes) -> list[str]:
-    """What a resource in JSON refers to."""
-    after = resource.split(_COMPACT_REFERENCE)[1:]
-    if len(after) != resource.count(b'"reference"') or any(b"\\" in each[: each.find(b'"')] for each in after):
-        return [orjson.loads(found) for found in _REFERENCE.findall(resource)]
+def _references(text: bytes) -> list[str]:
+    """What resources in JSON refer to, in whatever form it is written."""
+    after = text.split(_COMPACT_REFERENCE)[1:]
+    if len(after) != text.count(b'"reference"') or any(b"\\" in each[: each.find(b'"')] for each in after):
+        return [orjson.loads(found) for found in _REFERENCE.findall(text)]
     return [each[: each.index(b'"')].decode() for each in after]

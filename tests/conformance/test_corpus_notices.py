@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from tests.corpus.files import hl7v2_files
-from tests.corpus.notices import corpus_events, corpus_notices, representative
+from tests.corpus.notices import adt_messages, corpus_events, corpus_notices, records_of, representative
+from tests.fixtures.sources import unfounded
 from tests.services.validator import write_bundles
 from tocengine.formats.fhir.checks import check_bundle
 from tocengine.formats.fhir.schema import validator
@@ -47,6 +48,16 @@ def test_every_resource_is_a_valid_r4b_model() -> None:
             kind = entry["resource"]["resourceType"]
             model = getattr(importlib.import_module(f"fhir.resources.R4B.{kind.lower()}"), kind)
             assert model.model_validate(entry["resource"]), (name, kind)
+
+
+def test_nothing_is_invented_about_any_message() -> None:
+    made_up = {
+        name: found
+        for name, body in adt_messages()
+        for record in records_of(body)
+        if (found := unfounded(orjson.loads(bytes(record.fhir)), body))
+    }
+    assert made_up == {}
 
 
 @pytest.mark.java

@@ -79,17 +79,24 @@ def corpus_notices() -> dict[str, bytes]:
     return {name: bundle for bundle, name in found.items()}
 
 
+def adt_messages() -> Iterator[tuple[str, bytes]]:
+    """Every message, by file and number."""
+    for file in hl7v2_files():
+        for number, body in enumerate(messages_in(file.path.read_bytes())):
+            yield f"{file.source} {file.path.stem}.{number}", as_adt(body)[0]
+
+
 def corpus_events() -> dict[str, bytes]:
     """The content of each event, by file, message and part."""
     return {
-        f"{file.source} {file.path.stem}.{number}.{part}": bytes(record.fhir)
-        for file in hl7v2_files()
-        for number, body in enumerate(messages_in(file.path.read_bytes()))
-        for part, record in enumerate(_records(as_adt(body)[0]))
+        f"{name}.{part}": bytes(record.fhir)
+        for name, body in adt_messages()
+        for part, record in enumerate(records_of(body))
     }
 
 
-def _records(body: bytes) -> Sequence[EventRecord]:
+def records_of(body: bytes) -> Sequence[EventRecord]:
+    """The events of a message; none where it is refused."""
     try:
         return _NORMALIZER.normalize(received(body))
     except RefusedError:
@@ -99,7 +106,7 @@ def _records(body: bytes) -> Sequence[EventRecord]:
 def _notices_of(messages: Sequence[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
     encounters: dict[VisitKey, _Encounter] = {}
     for name, body in messages:
-        for record in _records(body):
+        for record in records_of(body):
             event = msgspec.structs.replace(record.summary, processing=Processing.PRODUCTION)
             if event.visit is None or event.patient is None or not event.handled or event.merges:
                 continue

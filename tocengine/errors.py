@@ -89,6 +89,14 @@ class SyntaxRefusedError(RefusedError):
     ack_code = "AR"
 
 
+class UnreadBodyError(RefusedError):
+    """A request's body was not read: too large, too slow, of another kind. `http_status` is what it is owed."""
+
+    def __init__(self, problem: Problem, http_status: int) -> None:
+        super().__init__(problem)
+        self.http_status = http_status
+
+
 class ContentError(RefusedError):
     """The message is well-formed but lacks or garbles what the engine needs."""
 

@@ -108,7 +108,7 @@ class Quarantine:
             return (found, None) if found else (_stored(row), _stays("message_missing", "It is no longer in the log"))
         message = _stored(row)
         if row["stage"] == FRAMING:
-            return message, _stays("frame_broken", "A broken frame is no whole message; its sender sends it again")
+            return message, _stays(row["reason"], "What came is no whole message; its sender sends it again")
         if is_batch(message.body):
             return message, _stays(row["reason"], "A batch is taken whole or not at all; its sender sends it again")
         message, refusal = self._readmit(message)

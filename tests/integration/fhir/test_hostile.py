@@ -12,6 +12,8 @@ from tests.integration.fhir.setting import Partner, Start
 from tests.unit.adapters.fhir.bundles import bundle, encoded, resource
 from tests.unit.adapters.fhir.written import document, document_reference, transaction
 from tocengine.config import HttpSettings
+from tocengine.eventlog import Topic
+from tocengine.eventlog.records import CloudEventReader
 
 LIMIT = 64 * 1024
 WHOLE = encoded(bundle())
@@ -160,12 +162,57 @@ async def raw(partner: Partner, body: bytes, headers: dict[str, str], length: in
 async def test_a_slow_body_is_dropped_at_the_timeout(partner: Partner) -> None:
     status, body = await raw(partner, WHOLE[:100], {}, length=len(WHOLE))
     assert (status, orjson.loads(body)["issue"][0]["code"]) == (408, "timeout")
+    assert kept(partner) == [("slow_body", "framing", "408", WHOLE[:100])]
     assert (await partner.post(WHOLE))[0].status == 202
 
 
 async def test_ten_megabytes_are_refused_before_they_are_read(partner: Partner) -> None:
     status, _ = await raw(partner, b"x", {}, length=10 * 1024 * 1024)
     assert status == 413
+    assert kept(partner) == [("too_large", "framing", "413", b"x")]
+
+
+def kept(partner: Partner) -> list[tuple[str, str, str, bytes]]:
+    """What is in quarantine: reason, stage, answer, and bytes."""
+    found = []
+    for record in partner.log.of_topic(Topic.QUARANTINE):
+        entry = CloudEventReader().quarantined(record)
+        found.append((entry.problem.reason, entry.problem.stage, entry.answered, entry.message.body))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent", "reason", "stage", "status"),
+    [
+        ({"Content-Type": "text/plain"}, WHOLE, "media_type", "gate", 415),
+        ({"Content-Type": "text/plain"}, bytes(LIMIT + 1), "media_type", "framing", 415),
+        ({"Content-Encoding": "br"}, WHOLE, "encoding", "gate", 415),
+        ({"Content-Encoding": "gzip"}, WHOLE, "gzip", "framing", 400),
+        ({"Content-Encoding": "gzip"}, gzip.compress(bytes(LIMIT + 1)), "too_large", "framing", 413),
+        ({}, bytes(LIMIT + 1), "too_large", "framing", 413),
+    ],
+)
+async def test_what_was_refused_unread_is_kept_as_far_as_the_limits_go(
+    partner: Partner, headers: dict[str, str], sent: bytes, reason: str, stage: str, status: int
+) -> None:
+    response, issue = await partner.post(sent, headers=headers)
+    assert response.status == status
+    assert issue["diagnostics"].startswith("message ")
+    assert kept(partner) == [(reason, stage, str(status), sent[:LIMIT])]
+
+
+async def test_a_request_for_a_response_message_is_kept_too(partner: Partner) -> None:
+    response, _ = await partner.post(WHOLE, "/fhir/$process-message?async=true")
+    assert response.status == 422
+    assert kept(partner) == [("not-supported", "gate", "422", WHOLE)]
+
+
+async def test_nothing_is_kept_of_who_is_asked_to_wait_or_sends_nothing(partner: Partner, start: Start) -> None:
+    settings = HttpSettings(listen="127.0.0.1:0", requests_per_minute=1, request_burst=1)
+    patient = await start(settings=settings)
+    assert [(await patient.post(WHOLE))[0].status for _ in range(2)] == [202, 429]
+    assert (await raw(partner, b"", {"Expect": "100-continue"}, length=LIMIT + 1))[0] == 413
+    assert kept(patient) + kept(partner) == []
 
 
 async def test_more_connections_than_there_is_room_for_are_told_so(partner: Partner) -> None:

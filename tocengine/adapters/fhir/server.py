@@ -186,9 +186,15 @@ class _Endpoint:
     async def take_in(self, request: Request) -> tuple[Answer, str]:
         """A Bundle of any kind that is taken: an HTTP status and an OperationOutcome, no response message."""
         sender = await self._doorkeeper.sender(request)
-        if "async" in request.query_params or "response-url" in request.query_params:
-            raise RefusedRequest(422, "not-supported", "Notifications are processed without a response message.")
-        body = await read_body(request, self._settings)
+        try:
+            body = await read_body(request, self._settings)
+            if "async" in request.query_params or "response-url" in request.query_params:
+                text = "Notifications are processed without a response message."
+                raise RefusedRequest(422, "not-supported", text, came=body)
+        except RefusedRequest as refused:
+            if refused.came:
+                refused.answer = await self._refuse(self._message(refused.came, sender), refused.error)
+            raise
         return await self._take(body, sender), sender.source.feed
 
     async def status(self, request: Request) -> tuple[Answer, str]:

@@ -14,8 +14,7 @@ from tocengine.formats.fhir.schema import received_validator
 from tocengine.formats.fhir.scrubbing import scrubbed
 from tocengine.model.message import Problem
 
-_NOT_REPEATED = frozenset({"MessageHeader", "Provenance"})
-_REPEATED = frozenset(RESOURCES) - _NOT_REPEATED
+_REPEATED = tuple(name for name in RESOURCES if name not in ("MessageHeader", "Provenance"))
 
 
 def fit(bundle: Resource) -> Resource:

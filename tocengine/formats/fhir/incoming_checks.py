@@ -11,7 +11,7 @@ from tocengine.formats.fhir.resources import Json, Resource
 from tocengine.model.message import Problem
 
 _R5_ENCOUNTER = ("actualPeriod", "admission", "plannedStartDate", "plannedEndDate", "subjectStatus", "virtualService")
-_R5_STATUS = frozenset({"completed", "discharged", "on-hold", "discontinued"})
+_R5_STATUS = ("completed", "discharged", "on-hold", "discontinued")  # a tuple: what is looked up may be a list
 _BINDINGS = {
     ("Encounter", "status"): (
         "planned arrived triaged in-progress onleave finished cancelled entered-in-error unknown".split()

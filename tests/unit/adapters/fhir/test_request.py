@@ -48,6 +48,7 @@ def _nest(message: Bundle) -> None:
         (lambda m: m["entry"].append(m["entry"][0] | {"fullUrl": "urn:uuid:2"}), "several_headers", "Bundle.entry"),
         (lambda m: m["entry"].append(m["entry"][4]), "urls_not_unique", "Bundle.entry.fullUrl"),
         (lambda m: m["entry"].append({"fullUrl": "urn:uuid:9"}), "no_resource", "Bundle.entry[9].resource"),
+        (_set("Encounter", status=["completed"]), "status_unknown", "Bundle.entry[1].resource.status"),
         (_set("MessageHeader", focus=[]), "focus_missing", "Bundle.entry[0].resource.focus"),
         (_drop("Encounter"), "focus_not_found", "Bundle.entry[0].resource.focus"),
         (

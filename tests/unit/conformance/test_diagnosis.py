@@ -1,11 +1,14 @@
 """The second opinion on what was set aside: names of segments and fields, never values, and never for long."""
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 
-from tocengine.reprocessing import diagnosis as module
-from tocengine.reprocessing.diagnosis import diagnosis
+from tocengine.commands.check import ANYBODY
+from tocengine.conformance import check_message
+from tocengine.conformance import diagnosis as module
+from tocengine.conformance.diagnosis import diagnosis
 
 HL7 = "application/hl7-v2"
 BODY = (
@@ -16,7 +19,7 @@ BODY = (
 
 def test_the_structure_is_examined_with_the_library_of_the_field() -> None:
     found = diagnosis(HL7, BODY)
-    assert any("PV1_2" in finding and "required" in finding for finding in found)
+    assert "required by the standard (required) at PV1^1^2" in found
     assert any("QQQ" in finding for finding in found)
     assert "SECRET" not in " ".join(found)
 
@@ -24,6 +27,11 @@ def test_the_structure_is_examined_with_the_library_of_the_field() -> None:
 @pytest.mark.parametrize("body", [b"", b"\x00\xff", b"MSH", b"MSH|^~\\&|" + b"x" * 1000, b"FHS|^~\\&|a\r"])
 def test_what_is_no_message_is_a_finding_too(body: bytes) -> None:
     assert diagnosis(HL7, body)
+
+
+def test_it_is_what_check_says_of_the_structure() -> None:
+    report = check_message("", 1, BODY, ANYBODY, datetime.now(UTC))
+    assert set(diagnosis(HL7, BODY)) <= {f"{each.text} ({each.rule}) at {each.location}" for each in report.findings}
 
 
 def test_fhir_is_examined_with_its_models() -> None:

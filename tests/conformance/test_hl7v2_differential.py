@@ -16,7 +16,8 @@ from tests.corpus.files import hl7v2_files
 from tocengine.errors import SyntaxRefusedError
 from tocengine.formats import hl7v2
 from tocengine.formats.hl7v2.files import messages_in
-from tocengine.formats.hl7v2.parser import HL7Message, Segment
+from tocengine.formats.hl7v2.parser import HL7Message
+from tocengine.formats.hl7v2.segments import Segment
 
 FILES = hl7v2_files()
 pytestmark = pytest.mark.skipif(not FILES, reason="the message corpus is not beside this checkout")

@@ -15,7 +15,8 @@ import orjson
 
 from tocengine.errors import RefusedError
 from tocengine.formats.fhir.resources import Json
-from tocengine.formats.hl7v2.parser import HL7Message, Segment, parse
+from tocengine.formats.hl7v2.parser import HL7Message, parse
+from tocengine.formats.hl7v2.segments import Segment
 from tocengine.model.event import EventRecord
 from tocengine.model.ids import MessageId, derive
 from tocengine.model.message import ContentType, Message, Problem

@@ -5,7 +5,7 @@ segment is a function in `rules/` and a row of `CONTENT`. What cannot be normali
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -16,11 +16,12 @@ from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import encounter_id
 from tocengine.formats.fhir.resources import Resource
 from tocengine.formats.hl7v2.datatypes import HD
-from tocengine.formats.hl7v2.parser import HL7Message, Segment, parse
+from tocengine.formats.hl7v2.parser import HL7Message, parse
+from tocengine.formats.hl7v2.segments import Segment
 from tocengine.formats.hl7v2.time import zone
 from tocengine.model.event import Event, EventRecord, Merge, Processing, Rekeying
 from tocengine.model.facts import EncounterFacts, PatientFacts
-from tocengine.model.identity import Identifier, Practitioner
+from tocengine.model.identity import Identifier
 from tocengine.model.message import ContentType, Message
 from tocengine.model.profile import Source
 from tocengine.model.time import Timestamp
@@ -59,15 +60,15 @@ _SHARED = ("MSH", "EVN", "SFT", "UAC")
 
 
 class HL7v2Normalizer:
-    """Normalizes the messages of one feed. Holds tables, and people it has read before; the same message gives the
-    same events whatever came between."""
+    """Normalizes the messages of one feed. Holds tables, and what `Reading.once` found; the same message gives the same
+    events whatever came between."""
 
     def __init__(self, source: Source, wrap: Wrap = plain) -> None:
         """Raises ConfigurationError for an unknown time zone or visit key field."""
         self.source = source
         self.codes: Codes = codes_for(source, wrap)
         self.zone = zone(source.profile.time_zone)
-        self._people: dict[tuple[str, str], Practitioner] | None = {} if wrap is plain else None  # lookups are watched
+        self._known: dict[Hashable, object] | None = {} if wrap is plain else None  # lookups are watched
         profile = source.profile
         self._visit_key = _visit_key_field("PID-18" if profile.account_is_visit else profile.visit_key)
         self._go_live = datetime.fromisoformat(profile.go_live_at) if profile.go_live_at else None
@@ -91,7 +92,7 @@ class HL7v2Normalizer:
     def _one(
         self, message: Message, hl7: HL7Message, group: Mapping[str, list[Segment]] | None, part: int
     ) -> EventRecord:
-        reading = Reading(message, hl7, self.source, self.codes, self.zone, group, self._people)
+        reading = Reading(message, hl7, self.source, self.codes, self.zone, group, self._known)
         msh, evn = reading.segment("MSH"), reading.segment("EVN")
         reading.sender = HD.read(msh[4]).namespace
         reading.trigger, flags = header.read_trigger(msh, evn)

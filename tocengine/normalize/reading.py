@@ -4,9 +4,10 @@ A rule reads fields through it, adds resources, and raises flags; it holds no de
 field that is absent, deleted or unreadable is told apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from typing import TypeVar, TypeVarTuple, cast
 from zoneinfo import ZoneInfo
 
 from msgspec import UNSET, UnsetType
@@ -16,16 +17,20 @@ from tocengine.formats.fhir.ids import facility_id
 from tocengine.formats.fhir.resources import Resource, concept, local_system, reference
 from tocengine.formats.fhir.resources import coding as fhir_coding
 from tocengine.formats.hl7v2.datatypes import CX, HD
-from tocengine.formats.hl7v2.encoding import STANDARD
-from tocengine.formats.hl7v2.parser import NULL, Field, HL7Message, Segment
+from tocengine.formats.hl7v2.parser import HL7Message
+from tocengine.formats.hl7v2.segments import NULL, Field, Segment
 from tocengine.formats.hl7v2.time import read_time
 from tocengine.model.event import UnmappedCode
-from tocengine.model.identity import PatientKey, Practitioner, VisitKey
+from tocengine.model.identity import PatientKey, VisitKey
 from tocengine.model.message import Message, Problem
 from tocengine.model.profile import Source
 from tocengine.model.time import Timestamp
 from tocengine.normalize.codes import Codes, Trigger
 
+Said = TypeVarTuple("Said")
+Found = TypeVar("Found")
+KEPT_FINDINGS = 16_384
+_NEW = object()
 _KEPT_TIMES = 16_384
 _times: dict[tuple[str, ZoneInfo], Timestamp] = {}
 """Times read before: births, admissions and one message's repeated clocks come again and again."""
@@ -36,6 +41,7 @@ class Reading:
 
     __slots__ = (
         "_added",
+        "_raised",
         "_segments",
         "_whole",
         "cleared",
@@ -44,12 +50,12 @@ class Reading:
         "encounter_id",
         "facility_id",
         "flags",
+        "known",
         "message",
         "near",
         "patient",
         "patient_id",
         "patient_key",
-        "people",
         "resources",
         "row",
         "sender",
@@ -68,7 +74,7 @@ class Reading:
         codes: Codes,
         zone: ZoneInfo,
         segments: Mapping[str, Sequence[Segment]] | None = None,
-        people: dict[tuple[str, str], Practitioner] | None = None,
+        known: dict[Hashable, object] | None = None,
     ) -> None:
         self.message = message
         self.source = source
@@ -76,13 +82,13 @@ class Reading:
         self.zone = zone
         self._whole = hl7
         self._segments = segments
-        plain = hl7.delimiters == STANDARD and hl7.delimiters.escape.encode() not in message.body[9:]
-        self.people = people if plain else None  # the same text is the same person only where it is read alike
+        self.known = known  # what `once` found in earlier messages of the feed; None where each is to be read anew
         self.flags: list[str] = list(hl7.flags)
         self.unmapped: list[UnmappedCode] = []
         self.cleared: list[str] = []
         self.resources: list[Resource] = []
         self._added: set[str] = set()
+        self._raised = 0  # how often a flag was raised, also one that stood already
         self.facility_id = facility_id(source.facility.id)
         self.near: datetime = message.received_at
         self.trigger = ""
@@ -139,10 +145,45 @@ class Reading:
             _times[text, self.zone] = found
         return found
 
+    def once(self, rule: Callable[["Reading", *Said], Found], *said: *Said) -> Found:
+        """``rule(self, *said)``, or what it found when the same was said in an earlier message of the feed.
+
+        For what comes again and again: doctors, places, payers, codes; never for patients. The rule sees nothing of
+        the message but `said` (with its encoding and sender), adds no resource, and what it gives is never changed.
+        If it raises a flag it is asked again each time, because a flag belongs to its message.
+        """
+        if self.known is None:
+            return rule(self, *said)
+        key = (rule, self._whole.coding, self.sender, said)
+        found = self.known.get(key, _NEW)
+        return self._learned(key, rule, *said) if found is _NEW else cast(Found, found)
+
+    def once_of(self, rule: Callable[["Reading", Segment], Found], segment: Segment, *numbers: int) -> Found:
+        """As `once`, of the fields of `segment` with these numbers: the rule sees no others."""
+        if self.known is None:
+            return rule(self, segment.only(numbers))
+        key = (rule, self._whole.coding, self.sender, segment.name, segment.sent(numbers))
+        found = self.known.get(key, _NEW)
+        return self._learned(key, rule, segment.only(numbers)) if found is _NEW else cast(Found, found)
+
+    def _learned(self, key: Hashable, rule: Callable[["Reading", *Said], Found], *said: *Said) -> Found:
+        raised = self._raised
+        found = rule(self, *said)
+        if self.known is not None and self._raised == raised:
+            if len(self.known) >= KEPT_FINDINGS:
+                self.known.clear()
+            self.known[key] = found
+        return found
+
+    def field(self, raw: str) -> Field:
+        """A field, or one of its repetitions, from how it was sent."""
+        return Field(raw, self._whole.coding)
+
     # --- what was found --------------------------------------------------------------------------
 
     def flag(self, name: str) -> None:
         """Marks something a person may want to know. Names fields, never values."""
+        self._raised += 1
         if name not in self.flags:
             self.flags.append(name)
 

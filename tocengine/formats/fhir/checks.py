@@ -50,7 +50,7 @@ def found_in(root: str, error: jsonschema_rs.ValidationError, parts: Sequence[st
 
 def _check_references(bundle: Resource) -> Iterator[Finding]:
     urls: set[str] = set()
-    entries = _entries(bundle)
+    entries = entries_of(bundle)
     for position, entry in enumerate(entries):
         url = entry.get("fullUrl")
         if not isinstance(url, str):
@@ -84,14 +84,14 @@ def check_message(bundle: Resource) -> Iterator[Finding]:
             yield Finding(f"Bundle.{name}", "required")
     kinds = [
         resource.get("resourceType") if isinstance(resource := entry.get("resource"), dict) else None
-        for entry in _entries(bundle)
+        for entry in entries_of(bundle)
     ]
     if not kinds or kinds[0] != "MessageHeader":
         yield Finding("Bundle.entry[0]", "not a MessageHeader")
         return
     if kinds.count("MessageHeader") > 1:
         yield Finding("Bundle.entry", "more than one MessageHeader")
-    header = _entries(bundle)[0]["resource"]
+    header = entries_of(bundle)[0]["resource"]
     if isinstance(header, dict):
         for name in ("id", "eventCoding", "focus"):
             if not header.get(name):
@@ -100,6 +100,6 @@ def check_message(bundle: Resource) -> Iterator[Finding]:
         yield Finding("Bundle.entry", "a notification is about one patient")
 
 
-def _entries(bundle: Resource) -> list[Resource]:
+def entries_of(bundle: Resource) -> list[Resource]:
     entries = bundle.get("entry")
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []

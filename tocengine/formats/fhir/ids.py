@@ -8,7 +8,7 @@ from functools import lru_cache
 from uuid import UUID
 
 from tocengine.model.identity import PatientKey, VisitKey
-from tocengine.model.ids import FacilityId, derive
+from tocengine.model.ids import FacilityId, derive_text
 
 URN = "urn:uuid:"
 
@@ -16,7 +16,7 @@ URN = "urn:uuid:"
 @lru_cache(maxsize=65_536)
 def resource_id(kind: str, *parts: str) -> str:
     """The id of a resource of `kind` identified by `parts` (authority, value, ...)."""
-    return str(derive(kind, *parts))
+    return derive_text(kind, *parts)
 
 
 @lru_cache(maxsize=65_536)

@@ -5,6 +5,7 @@ nothing here may be changed after it was built. No block ever holds an empty str
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TypeAlias
 
 from tocengine.formats.fhir.ids import URN
@@ -36,6 +37,7 @@ US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/"
 DA_VINCI = "http://hl7.org/fhir/us/davinci-alerts/StructureDefinition/"
 
 
+@lru_cache(maxsize=4096)
 def local_system(*parts: str) -> str:
     """A URI of the engine's own for codes and identifiers that name no better one.
 

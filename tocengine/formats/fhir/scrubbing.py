@@ -1,7 +1,7 @@
 """Owns what is taken out of texts that no FHIR may hold: control characters, blanks alone, and the ``""`` of HL7 v2."""
 
 from tocengine.formats.fhir.resources import Json
-from tocengine.formats.hl7v2.parser import NULL
+from tocengine.formats.hl7v2.segments import NULL
 
 
 def scrubbed(value: Json) -> Json:

@@ -4,20 +4,42 @@ A type reads itself from a repetition: ``[CX.read(each) for each in segment[3]]`
 HL7 v2.5.1 chapter 2A; what later versions appended (XTN-12, XON-10) is read where it is there.
 """
 
+from functools import lru_cache
 from typing import Self
 
 import msgspec
 
-from tocengine.formats.hl7v2.parser import NULL, Repetition
+from tocengine.formats.hl7v2.segments import NULL, Coding, Repetition
+
+_BLANKS = ("",) * 16
 
 
 def _values(repetition: Repetition, count: int) -> list[str]:
     """Exactly `count` components, unescaped and trimmed."""
-    raw = repetition.components
-    unescape = repetition.coding.unescape
-    values = [unescape(each).strip() if each and each != NULL else "" for each in raw[:count]]
-    values.extend([""] * (count - len(values)))
+    raw, coding = repetition.raw, repetition.coding
+    if coding.repetition in raw:
+        raw = raw[: raw.index(coding.repetition)]
+    parts = raw.split(coding.component, count)[:count]
+    if NULL in raw or coding.escape in raw:
+        values = [coding.unescape(part).strip() if part != NULL else "" for part in parts]
+    else:
+        values = [part.strip() for part in parts]
+    values += _BLANKS[len(values) : count]
     return values
+
+
+def _whole(repetition: Repetition, number: int, value: str) -> str:
+    """The first part of component `number`, which is `value` as a whole: all of it where it has no parts."""
+    return repetition.subcomponent(number, 1).strip() if repetition.coding.subcomponent in value else value
+
+
+def _designators(repetition: Repetition, *numbers: int) -> list["HD"]:
+    """The components of type HD with these numbers."""
+    raw = repetition.components
+    return [
+        _designator(raw[number - 1], repetition.coding) if number <= len(raw) and raw[number - 1] else _NOBODY
+        for number in numbers
+    ]
 
 
 class HD(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,13 +57,16 @@ class HD(msgspec.Struct, frozen=True, omit_defaults=True):
         """From a field of type HD."""
         return cls(*_values(repetition, 3))
 
-    @classmethod
-    def read_component(cls, repetition: Repetition, number: int) -> Self:
-        """From a component of type HD, whose parts are subcomponents."""
-        components = repetition.components
-        if number > len(components) or not components[number - 1] or components[number - 1] == NULL:
-            return cls()
-        return cls(*(part.strip() for part in repetition.subcomponents(number)[:3]))
+
+_NOBODY = HD()
+
+
+@lru_cache(maxsize=4096)
+def _designator(raw: str, coding: Coding) -> HD:
+    """A component of type HD, whose parts are subcomponents; the same few come in every message."""
+    if raw == NULL:
+        return _NOBODY
+    return HD(*(part.strip() for part in coding.subcomponents(raw)[:3]))
 
 
 class CX(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,16 +85,8 @@ class CX(msgspec.Struct, frozen=True, omit_defaults=True):
     def read(cls, repetition: Repetition) -> Self:
         """From a repetition of a CX field."""
         value = _values(repetition, 8)
-        return cls(
-            value[0],
-            value[1],
-            value[2],
-            HD.read_component(repetition, 4),
-            value[4],
-            HD.read_component(repetition, 6),
-            value[6],
-            value[7],
-        )
+        authority, facility = _designators(repetition, 4, 6)
+        return cls(value[0], value[1], value[2], authority, value[4], facility, value[6], value[7])
 
 
 class EI(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -100,7 +117,9 @@ class XPN(msgspec.Struct, frozen=True, omit_defaults=True):
     @classmethod
     def read(cls, repetition: Repetition) -> Self:
         """From a repetition of an XPN field. Of a family name in parts (FN) the first is the whole surname."""
-        return cls(repetition.subcomponent(1, 1).strip(), *_values(repetition, 7)[1:])
+        value = _values(repetition, 7)
+        value[0] = _whole(repetition, 1, value[0])
+        return cls(*value)
 
 
 class XCN(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -125,21 +144,22 @@ class XCN(msgspec.Struct, frozen=True, omit_defaults=True):
     def read(cls, repetition: Repetition) -> Self:
         """From a repetition of an XCN field (CN of v2.1-v2.2 reads alike as far as it goes)."""
         value = _values(repetition, 14)
+        authority, facility = _designators(repetition, 9, 14)
         return cls(
             value=value[0],
-            family=repetition.subcomponent(2, 1).strip(),
+            family=_whole(repetition, 2, value[1]),
             given=value[2],
             further_given=value[3],
             suffix=value[4],
             prefix=value[5],
             degree=value[6],
             source_table=value[7],
-            authority=HD.read_component(repetition, 9),
+            authority=authority,
             name_type=value[9],
             check_digit=value[10],
             check_scheme=value[11],
             type=value[12],
-            facility=HD.read_component(repetition, 14),
+            facility=facility,
         )
 
 
@@ -159,16 +179,8 @@ class XON(msgspec.Struct, frozen=True, omit_defaults=True):
     def read(cls, repetition: Repetition) -> Self:
         """From a repetition of an XON field."""
         value = _values(repetition, 10)
-        return cls(
-            value[0],
-            value[1],
-            value[9] or value[2],
-            value[3],
-            value[4],
-            HD.read_component(repetition, 6),
-            value[6],
-            HD.read_component(repetition, 8),
-        )
+        authority, facility = _designators(repetition, 6, 8)
+        return cls(value[0], value[1], value[9] or value[2], value[3], value[4], authority, value[6], facility)
 
 
 class XAD(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -187,7 +199,9 @@ class XAD(msgspec.Struct, frozen=True, omit_defaults=True):
     @classmethod
     def read(cls, repetition: Repetition) -> Self:
         """From a repetition of an XAD field. A street given in parts (SAD: line, name, number) keeps its line."""
-        return cls(repetition.subcomponent(1, 1).strip(), *_values(repetition, 9)[1:])
+        value = _values(repetition, 9)
+        value[0] = _whole(repetition, 1, value[0])
+        return cls(*value)
 
 
 class XTN(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -228,11 +242,12 @@ class PL(msgspec.Struct, frozen=True, omit_defaults=True):
     def read(cls, repetition: Repetition) -> Self:
         """From a repetition of a PL field. Unit, room and bed are HDs since v2.6; their first part is read."""
         value = _values(repetition, 9)
+        (facility,) = _designators(repetition, 4)
         return cls(
-            unit=repetition.subcomponent(1, 1).strip(),
-            room=repetition.subcomponent(2, 1).strip(),
-            bed=repetition.subcomponent(3, 1).strip(),
-            facility=HD.read_component(repetition, 4),
+            unit=_whole(repetition, 1, value[0]),
+            room=_whole(repetition, 2, value[1]),
+            bed=_whole(repetition, 3, value[2]),
+            facility=facility,
             status=value[4],
             type=value[5],
             building=value[6],
@@ -268,7 +283,7 @@ class CWE(msgspec.Struct, frozen=True, omit_defaults=True):
     def read(cls, repetition: Repetition) -> Self:
         """From a repetition of a CE or CWE field."""
         value = _values(repetition, 9)
-        return cls(*[*value[:6], value[8]])
+        return cls(value[0], value[1], value[2], value[3], value[4], value[5], value[8])
 
     @property
     def label(self) -> str:

@@ -9,8 +9,7 @@ Numbers are those of the standard, from 1; MSH-1 is the field separator. Values 
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -21,210 +20,19 @@ from tocengine.formats.hl7v2.encoding import (
     decode,
     read_delimiters,
     refuse,
-    unescape,
 )
+from tocengine.formats.hl7v2.segments import Coding, HeaderSegment, Segment, coding_of
 
-NULL: Final = '""'
-"""A field sent as two quotation marks: delete what is known (HL7 v2.5.1 section 2.5.3)."""
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r\n\x00"
 _WIDE_BOMS: Final = (b"\xff\xfe", b"\xfe\xff", b"\x00M", b"M\x00", b"\x00\x00")
 _HEADERS: Final = ("MSH", "FHS", "BHS")
 
 
-_UNUSED: Final = "\r"  # stands for a delimiter that is not in use: no segment contains a CR
-
-
-class Coding:
-    """What it takes to read a value: the message's delimiters and the codec of its bytes. Alike messages share one."""
-
-    __slots__ = ("absent", "codec", "component", "delimiters", "escape", "repetition", "subcomponent")
-
-    def __init__(self, delimiters: Delimiters, codec: str) -> None:
-        self.delimiters = delimiters
-        self.codec = codec
-        self.component = delimiters.component or _UNUSED
-        self.repetition = delimiters.repetition or _UNUSED
-        self.escape = delimiters.escape or _UNUSED
-        self.subcomponent = delimiters.subcomponent or _UNUSED
-        self.absent = Field("", self)
-        """The field that was not sent."""
-
-    def unescape(self, raw: str) -> str:
-        """`raw` with its escape sequences resolved."""
-        return unescape(raw, self.delimiters, self.codec) if self.escape in raw else raw
-
-
-class Repetition:
-    """One occurrence of a field. True if it holds a value; ``""`` and nothing are both false, see `null`."""
-
-    __slots__ = ("_components", "coding", "raw")
-
-    def __init__(self, raw: str, coding: Coding) -> None:
-        self.raw = raw
-        self.coding = coding
-        self._components: list[str] | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.raw) and self.raw != NULL
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self.raw)} characters)"  # values may be PHI
-
-    @property
-    def null(self) -> bool:
-        """Sent as ``""``: delete what is known."""
-        return self.raw == NULL
-
-    @property
-    def empty(self) -> bool:
-        """Not sent at all: keep what is known."""
-        return not self.raw
-
-    @property
-    def text(self) -> str:
-        """The whole as one string (types ST, IS, ID, NM, TX): separators in it are text, nothing is cut off."""
-        return "" if self.raw == NULL else self.coding.unescape(self.raw)
-
-    @property
-    def components(self) -> list[str]:
-        """The components as sent, still escaped; of a field, those of its first repetition."""
-        if self._components is None:
-            coding = self.coding
-            raw = self.raw
-            if coding.repetition in raw:
-                raw = raw[: raw.index(coding.repetition)]
-            self._components = raw.split(coding.component)
-        return self._components
-
-    def component(self, number: int) -> str:
-        """Component `number`; "" where it is absent or ``""``. A subcomponent separator in it is text."""
-        components = self._components or self.components
-        if number > len(components):
-            return ""
-        raw = components[number - 1]
-        if self.coding.escape in raw:
-            return self.coding.unescape(raw)
-        return "" if raw == NULL else raw
-
-    def subcomponents(self, number: int) -> list[str]:
-        """The subcomponents of component `number`, at least one."""
-        components = self._components or self.components
-        raw = components[number - 1] if number <= len(components) else ""
-        unescape = self.coding.unescape
-        return ["" if part == NULL else unescape(part) for part in raw.split(self.coding.subcomponent)]
-
-    def subcomponent(self, number: int, part: int) -> str:
-        """Subcomponent `part` of component `number`; "" where it is absent."""
-        parts = self.subcomponents(number)
-        return parts[part - 1] if part <= len(parts) else ""
-
-
-class Field(Repetition):
-    """A field. Read as one value it is its first repetition; `text` alone is the whole field. Iterate over its
-    valued repetitions, or take `repetitions` for all of them, blanks included."""
-
-    __slots__ = ()
-
-    @property
-    def repetitions(self) -> list[Repetition]:
-        """All repetitions in order, blank ones included; none if the field is empty or ``""``."""
-        if not self:
-            return []
-        if self.coding.repetition in self.raw:
-            return [Repetition(raw, self.coding) for raw in self.raw.split(self.coding.repetition)]
-        return [self]
-
-    def __iter__(self) -> Iterator[Repetition]:
-        return iter([repetition for repetition in self.repetitions if repetition])
-
-
-class Segment:
-    """A segment, with the number it has among those of its name. Empty and false where the message has none."""
-
-    __slots__ = ("_fields", "coding", "name", "occurrence", "raw")
-
-    def __init__(self, name: str, raw: str, occurrence: int, coding: Coding) -> None:
-        self.name = name
-        self.raw = raw
-        self.occurrence = occurrence
-        self.coding = coding
-        self._fields: list[str] | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.raw)
-
-    def __repr__(self) -> str:
-        return f"Segment({self.name!r}, {self.occurrence})"
-
-    def _split(self) -> list[str]:
-        separator = self.coding.delimiters.field
-        fields = self.raw.split(separator)
-        if self.name in _HEADERS:  # MSH-1 is the separator itself
-            fields.insert(1, separator)
-        return fields
-
-    def __len__(self) -> int:
-        """The number of the last field sent."""
-        if self._fields is None:
-            self._fields = self._split()
-        return len(self._fields) - 1
-
-    def __getitem__(self, number: int) -> Field:
-        """Field `number`, empty where it was not sent."""
-        fields = self._fields
-        if fields is None:
-            fields = self._fields = self._split()
-        if number <= 2:
-            if number < 1:
-                raise IndexError("fields are numbered from 1")
-            if self.name in _HEADERS and number < len(fields):  # delimiters are no components of themselves
-                return Field(fields[number], _coding(_NO_DELIMITERS, self.coding.codec))
-        raw = fields[number] if number < len(fields) else ""
-        return Field(raw, self.coding) if raw else self.coding.absent
-
-    def component(self, number: int, component: int) -> str:
-        """What ``self[number].component(component)`` is, at half its cost: most reads are of one component."""
-        fields = self._fields
-        if fields is None:
-            fields = self._fields = self._split()
-        if number <= 2 or number >= len(fields):
-            return self[number].component(component)
-        raw = fields[number]
-        coding = self.coding
-        if coding.repetition in raw:
-            raw = raw[: raw.index(coding.repetition)]
-        if coding.component in raw:
-            parts = raw.split(coding.component, component)
-            raw = parts[component - 1] if component <= len(parts) else ""
-        elif component > 1:
-            return ""
-        if coding.escape in raw:
-            return coding.unescape(raw)
-        return "" if raw == NULL else raw
-
-    def location(self, field: int, component: int = 0, *, repetition: int = 1) -> str:
-        """Where a field is, as in ERR-2 and `Problem.location`: ``PID^1^3^1^4`` (HL7 type ERL)."""
-        parts = [self.name, max(self.occurrence, 1), field]
-        if component or repetition > 1:
-            parts.append(repetition)
-        if component:
-            parts.append(component)
-        return "^".join(map(str, parts))
-
-
-_NO_DELIMITERS: Final = Delimiters("", "", "", "", "", "")
-
-
-@lru_cache(maxsize=256)
-def _coding(delimiters: Delimiters, codec: str) -> Coding:
-    return Coding(delimiters, codec)
-
-
 class HL7Message:
     """One parsed message. `flags` names what was odd about its encoding (`encoding.Flag`)."""
 
-    __slots__ = ("_first", "_names", "_segments", "body", "coding", "flags", "lines")
+    __slots__ = ("_absent", "_lines_of", "_segments", "body", "coding", "flags", "lines")
 
     def __init__(self, body: bytes, lines: list[str], coding: Coding, flags: tuple[str, ...]) -> None:
         self.body = body
@@ -232,9 +40,9 @@ class HL7Message:
         """The segments as text, in order, still escaped; never empty ones."""
         self.coding = coding
         self.flags = flags
-        self._names: list[str] | None = None  # of each line
-        self._segments: dict[int, Segment] = {}  # by line number, as they are asked for
-        self._first: dict[str, Segment] = {}  # by name, as they are asked for
+        self._lines_of: dict[str, list[int]] = {}  # the line numbers of each name, once one is asked for
+        self._segments: dict[str, list[Segment]] = {}  # by name, as they are asked for
+        self._absent: dict[str, Segment] = {}
 
     def __repr__(self) -> str:
         return f"HL7Message({len(self.body)} bytes, {len(self.lines)} segments)"
@@ -255,30 +63,33 @@ class HL7Message:
 
     def __iter__(self) -> Iterator[Segment]:
         """All segments in the order they came: for groups, such as the PID, PV1 pairs of A17."""
-        seen: Counter[str] = Counter()
-        for line, name in enumerate(self._line_names()):
-            seen[name] += 1
-            yield self._segment(name, seen[name], line)
+        found: dict[int, Segment] = {}
+        for name, lines in self._index().items():
+            found.update(zip(lines, self.segments(name), strict=True))
+        return iter([found[line] for line in range(len(self.lines))])
 
-    def segments(self, name: str) -> list[Segment]:
+    def segments(self, name: str) -> Sequence[Segment]:
         """The segments of that name in order."""
-        names = self._line_names()
-        if name not in names:
-            return []
-        places = [line for line, each in enumerate(names) if each == name]
-        return [self._segment(name, occurrence, line) for occurrence, line in enumerate(places, 1)]
+        found = self._segments.get(name)
+        if found is None:
+            kind = HeaderSegment if name in _HEADERS else Segment
+            lines = self._index().get(name, ())
+            found = [kind(name, self.lines[line], number, self.coding) for number, line in enumerate(lines, 1)]
+            self._segments[name] = found
+        return found
 
     def segment(self, name: str) -> Segment:
         """The first segment of that name; an empty, false one where there is none."""
-        found = self._first.get(name)
-        if found is None:
-            names = self._line_names()
-            found = self._segment(name, 1, names.index(name)) if name in names else Segment(name, "", 0, self.coding)
-            self._first[name] = found
-        return found
+        found = self.segments(name)
+        if found:
+            return found[0]
+        absent = self._absent.get(name)
+        if absent is None:
+            absent = self._absent[name] = Segment(name, "", 0, self.coding)
+        return absent
 
     def __contains__(self, name: str) -> bool:
-        return name in self._line_names()
+        return name in self._index()
 
     def get(self, path: str) -> str:
         """The text at a path such as ``PV1-19.1``, ``PID-3.4.2`` or ``ZPI-2``; the first of each, "" if absent."""
@@ -288,17 +99,17 @@ class HL7Message:
             return segment[field].subcomponent(component, part)
         return segment.component(field, component) if component else segment[field].text
 
-    def _segment(self, name: str, occurrence: int, line: int) -> Segment:
-        segment = self._segments.get(line)
-        if segment is None:
-            segment = self._segments[line] = Segment(name, self.lines[line], occurrence, self.coding)
-        return segment
-
-    def _line_names(self) -> list[str]:
-        if self._names is None:  # a list is searched as fast as a dict is built: messages are short, reads few
+    def _index(self) -> dict[str, list[int]]:
+        found = self._lines_of
+        if not found:
             separator = self.coding.delimiters.field
-            self._names = [line.partition(separator)[0].strip() for line in self.lines]
-        return self._names
+            for line, text in enumerate(self.lines):
+                name = text.partition(separator)[0].strip()
+                if name in found:
+                    found[name].append(line)
+                else:
+                    found[name] = [line]
+        return found
 
 
 def parse(body: bytes, charset_default: str = "") -> HL7Message:
@@ -312,7 +123,7 @@ def parse(body: bytes, charset_default: str = "") -> HL7Message:
     decoded = decode(body[start:] if start else body, _announced_charset(body, start), charset_default)
     lines = _lines(decoded.text)
     delimiters, flags = _delimiters_of(lines[0])
-    return HL7Message(body, lines, _coding(delimiters, decoded.codec), flags + decoded.flags)
+    return HL7Message(body, lines, coding_of(delimiters, decoded.codec), flags + decoded.flags)
 
 
 _PATH: Final = re.compile(r"([A-Z][A-Z0-9]{2})-([1-9]\d*)(?:\.([1-9]\d*)(?:\.([1-9]\d*))?)?", re.ASCII)

@@ -11,7 +11,7 @@ from tocengine.formats.fhir.resources import (
     local_system,
 )
 from tocengine.formats.hl7v2.datatypes import CWE, EI
-from tocengine.formats.hl7v2.parser import Field
+from tocengine.formats.hl7v2.segments import Field
 from tocengine.normalize.reading import Reading, clean
 
 _OF_HL7 = "HL7"
@@ -27,6 +27,15 @@ def code_system(reading: Reading, named: str, path: str) -> str:
     if named and not named.upper().startswith(_LOCAL):
         reading.unknown_code("diagnosis.system", named, f"{path}.3")
     return local_system("feed", reading.message.feed, path, *([named] if named else []))
+
+
+def concept_in(reading: Reading, field: Field, path: str) -> Resource:
+    """As `concept_of`, of a field."""
+    return reading.once(_concept_in, field.raw, path) if field else {}
+
+
+def _concept_in(reading: Reading, raw: str, path: str) -> Resource:
+    return concept_of(reading, CWE.read(reading.field(raw)), path)
 
 
 def concept_of(reading: Reading, coded: CWE, path: str) -> Resource:

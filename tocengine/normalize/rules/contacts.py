@@ -4,7 +4,7 @@ from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import Json, Resource, concept, reference
 from tocengine.formats.hl7v2.datatypes import CWE
-from tocengine.formats.hl7v2.parser import Segment
+from tocengine.formats.hl7v2.segments import Segment
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading
 from tocengine.normalize.rules.patient import fhir_address, person_name, telecom
@@ -25,7 +25,7 @@ def read(reading: Reading) -> None:
             continue
         if about not in contacts:
             contacts.append(about)
-        kind = segment[3].component(1).strip().upper() or segment[7].component(1).strip().upper()
+        kind = segment.code(3).upper() or segment.code(7).upper()
         if about.get("name") and not reading.codes.organizations.get(kind):
             reading.add(_related(reading, about, segment))
     if contacts:
@@ -35,21 +35,8 @@ def read(reading: Reading) -> None:
 def _about(reading: Reading, segment: Segment) -> Resource:
     """What PatientContact and RelatedPerson have in common, in the shape of the former."""
     about: Resource = {}
-    coded = CWE.read(segment[3]) if segment[3] else CWE()
-    if coded.code:
-        known = reading.codes.relationships.get(coded.code.upper())
-        if known is None:
-            reading.unknown_code("relationship", coded.code, "NK1-3")
-            known = reading.local_concept("NK1-3", coded.code, coded.label)
-        about["relationship"] = [known]
-    elif coded.label:
-        about["relationship"] = [concept(text=coded.label)]
-    role = segment[7].component(1).strip().upper()
-    if role and role != coded.code.upper() and (known := reading.codes.relationships.get(role)):
-        named = about.setdefault("relationship", [])
-        assert isinstance(named, list)
-        if known not in named:
-            named.append(known)
+    if relationship := reading.once_of(_relationship, segment, 3, 7):
+        about["relationship"] = relationship
     name = fhir.human_name(person_name(reading, segment[2])) if segment[2] else {}
     if name.get("family") or name.get("given"):
         about["name"] = name
@@ -63,6 +50,25 @@ def _about(reading: Reading, segment: Segment) -> Resource:
     if address:
         about["address"] = address
     return about
+
+
+def _relationship(reading: Reading, segment: Segment) -> list[Json]:
+    """What the person is to the patient (NK1-3), and to be contacted for (NK1-7)."""
+    named: list[Json] = []
+    coded = CWE.read(segment[3])
+    if coded.code:
+        known = reading.codes.relationships.get(coded.code.upper())
+        if known is None:
+            reading.unknown_code("relationship", coded.code, "NK1-3")
+            known = reading.local_concept("NK1-3", coded.code, coded.label)
+        named.append(known)
+    elif coded.label:
+        named.append(concept(text=coded.label))
+    role = segment.code(7).upper()
+    known = reading.codes.relationships.get(role) if role and role != coded.code.upper() else None
+    if known and known not in named:
+        named.append(known)
+    return named
 
 
 def _related(reading: Reading, about: Resource, segment: Segment) -> Resource:
@@ -79,7 +85,7 @@ def _related(reading: Reading, about: Resource, segment: Segment) -> Resource:
             related[element] = about[element]
     more: list[Json] = [shown for each in segment[2] if (shown := fhir.human_name(person_name(reading, each)))]
     related["name"] = more
-    sex = segment[15].component(1).strip().upper()
+    sex = segment.code(15).upper()
     if sex and (gender := reading.codes.sexes.get(sex)):
         related["gender"] = gender
     born = reading.time(segment[16], "NK1-16")

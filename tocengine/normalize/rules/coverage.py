@@ -13,10 +13,10 @@ from tocengine.formats.fhir.resources import (
     reference,
 )
 from tocengine.formats.hl7v2.datatypes import CWE, CX
-from tocengine.formats.hl7v2.parser import Segment
+from tocengine.formats.hl7v2.segments import Segment
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading, clean
-from tocengine.normalize.rules.coded import concept_of
+from tocengine.normalize.rules.coded import concept_in
 from tocengine.normalize.rules.contacts import related_id
 from tocengine.normalize.rules.patient import fhir_address, person_name
 from tocengine.normalize.rules.practitioners import practice
@@ -29,17 +29,23 @@ _RELATIONSHIP = TERMINOLOGY + "subscriber-relationship"
 def read(reading: Reading) -> None:
     """One Coverage per IN1 that names who pays; FHIR demands a payor."""
     for segment in reading.segments("IN1"):
-        payer = practice(reading, segment[4], "IN1-4") if segment[4] else None
-        if payer is None or not payer.name:
+        organization = reading.once_of(_payer, segment, 3, 4)
+        if organization is None:
             reading.flag("payer_missing:IN1-4")
             continue
-        number = clean(CX.read(segment[3]).value) if segment[3] else ""
-        organization = fhir.organization(payer, f"payer:{number}", reading.source.domains)
         reading.add(_coverage(reading, segment, reading.add(organization), str(organization["id"])))
 
 
+def _payer(reading: Reading, segment: Segment) -> Resource | None:
+    payer = practice(reading, segment[4], "IN1-4") if segment[4] else None
+    if payer is None or not payer.name:
+        return None
+    number = clean(CX.read(segment[3]).value) if segment[3] else ""
+    return fhir.organization(payer, f"payer:{number}", reading.source.domains)
+
+
 def _coverage(reading: Reading, segment: Segment, payor: Resource, payor_id: str) -> Resource:
-    policy = clean(segment[36].component(1))
+    policy = clean(segment.component(36, 1))
     subscriber = clean(CX.read(segment[49]).value) or policy
     plan = CWE.read(segment[2])
     coverage: Resource = {
@@ -55,7 +61,7 @@ def _coverage(reading: Reading, segment: Segment, payor: Resource, payor_id: str
     ]
     if numbers:
         coverage["identifier"] = numbers
-    if kind := concept_of(reading, CWE.read(segment[15]), "IN1-15") if segment[15] else {}:
+    if kind := concept_in(reading, segment[15], "IN1-15"):
         coverage["type"] = kind
     if subscriber:
         coverage["subscriberId"] = subscriber
@@ -76,7 +82,7 @@ def _coverage(reading: Reading, segment: Segment, payor: Resource, payor_id: str
 
 def _relate(reading: Reading, segment: Segment, coverage: Resource) -> None:
     """IN1-16 and IN1-17: who holds the policy, and what the patient is to them."""
-    code = segment[17].component(1).strip().upper()
+    code = segment.code(17).upper()
     if not code:
         return
     known = reading.codes.subscribers.get(code)
@@ -101,7 +107,7 @@ def _period(reading: Reading, segment: Segment) -> Resource:
 
 def _classes(segment: Segment, plan: CWE) -> list[Json]:
     found: list[Json] = []
-    if group := clean(segment[8].component(1)):
+    if group := clean(segment.component(8, 1)):
         found.append({"type": _GROUP, "value": group})
     if code := clean(plan.code):
         found.append({"type": _PLAN, "value": code, **({"name": plan.label} if plan.label else {})})
@@ -122,7 +128,7 @@ def _subscriber(reading: Reading, segment: Segment, relationship: str) -> Resour
         "active": True,
         "patient": reference(reading.patient_id),
     }
-    known = reading.codes.relationships.get(segment[17].component(1).strip().upper())
+    known = reading.codes.relationships.get(segment.code(17).upper())
     if known is not None:
         related["relationship"] = [known]
     related["name"] = [name]

@@ -1,8 +1,8 @@
 """Owns DG1: diagnoses as facts, Conditions, and `Encounter.diagnosis`."""
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
-from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import (
     ICD10CM,
@@ -14,13 +14,15 @@ from tocengine.formats.fhir.resources import (
     reference,
 )
 from tocengine.formats.hl7v2.datatypes import CWE
-from tocengine.formats.hl7v2.parser import Segment
+from tocengine.formats.hl7v2.segments import Segment
 from tocengine.model.facts import Diagnosis
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading
 from tocengine.normalize.rules import practitioners
 from tocengine.normalize.rules.coded import code_system, instance
 
+SAID = (2, 3, 4, 6, 21)
+"""DG1 fields that tell of the diagnosis, whoever has it; when and in which rank differs from visit to visit."""
 _ACTIVE = concept(coding(TERMINOLOGY + "condition-clinical", "active"))
 _CERTAINTY = {
     code: concept(coding(TERMINOLOGY + "condition-ver-status", code)) for code in ("confirmed", "provisional")
@@ -33,29 +35,56 @@ def read(reading: Reading) -> tuple[Diagnosis, ...] | UnsetType:
     found: list[Diagnosis] = []
     listed: list[Json] = []
     for segment in reading.segments("DG1"):
-        diagnosis = _diagnosis(reading, segment)
-        if diagnosis is None or diagnosis in found:
+        said = reading.once_of(_said, segment, *SAID)
+        if said is None or said.diagnosis in found:
             continue
-        found.append(diagnosis)
-        listed.append(_listed(reading, segment, diagnosis))
+        found.append(said.diagnosis)
+        item: Resource = {"condition": reading.add(_condition(reading, said, segment))}
+        if said.use:
+            item["use"] = said.use
+        rank = segment[15].text.strip()
+        if rank.isascii() and rank.isdigit() and int(rank[:9]) > 0:
+            item["rank"] = int(rank[:9])
+        listed.append(item)
     if not found:
         return UNSET
     reading.encounter["diagnosis"] = listed
     return tuple(found)
 
 
-def _diagnosis(reading: Reading, segment: Segment) -> Diagnosis | None:
+class _Said(msgspec.Struct, frozen=True):
+    """What a DG1 says, whoever has it: the fact, and what a Condition and Encounter.diagnosis tell of it."""
+
+    diagnosis: Diagnosis
+    statement: Resource
+    use: Resource | None
+
+
+def _said(reading: Reading, segment: Segment) -> _Said | None:
+    """None where it is deleted or names nothing."""
     coded = CWE.read(segment[3])
     text = coded.label or segment[4].text.strip()
     if segment[21].text.strip().upper() == "D" or not (coded.code or text):
         return None
-    system = code_system(reading, coded.system or segment[2].text.strip(), "DG1-3") if coded.code else ""
+    named = coded.system or segment[2].text.strip()
+    system = code_system(reading, named, "DG1-3") if coded.code else ""
     code = " ".join(coded.code.split())
-    return Diagnosis(
-        code=dotted(code) if system == ICD10CM else code,
-        system=system,
-        text=text,
-        type=segment[6].component(1).strip().upper(),
+    code = dotted(code) if system == ICD10CM else code
+    type_ = segment.code(6).upper()
+    rows = reading.codes.diagnosis_types
+    row = rows.get(type_)
+    if row is None:
+        reading.unknown_code("diagnosis.type", type_, "DG1-6")
+        row = rows[""]
+    return _Said(
+        diagnosis=Diagnosis(code=code, system=system, text=text, type=type_),
+        statement={
+            "clinicalStatus": _ACTIVE,
+            "verificationStatus": _CERTAINTY[row.verification],
+            "category": _CATEGORY,
+            "code": concept(*([coding(system, code)] if code else []), text=text),
+        },
+        use=reading.codes.diagnosis_roles[row.role] if row.role else None,
     )
 
 
@@ -65,32 +94,17 @@ def dotted(code: str) -> str:
     return f"{code[:3]}.{code[3:]}" if plain and code[0].isalpha() and code[1].isdigit() else code
 
 
-def _listed(reading: Reading, segment: Segment, diagnosis: Diagnosis) -> Resource:
-    rows = reading.codes.diagnosis_types
-    row = rows.get(diagnosis.type)
-    if row is None:
-        reading.unknown_code("diagnosis.type", diagnosis.type, "DG1-6")
-        row = rows[""]
+def _condition(reading: Reading, said: _Said, segment: Segment) -> Resource:
+    found = said.diagnosis
     condition: Resource = {
         "resourceType": "Condition",
-        "id": resource_id(
-            "condition", reading.encounter_id, diagnosis.system, diagnosis.code or diagnosis.text, diagnosis.type
-        ),
-        "clinicalStatus": _ACTIVE,
-        "verificationStatus": _CERTAINTY[row.verification],
-        "category": _CATEGORY,
-        "code": concept(*([coding(diagnosis.system, diagnosis.code)] if diagnosis.code else []), text=diagnosis.text),
+        "id": resource_id("condition", reading.encounter_id, found.system, found.code or found.text, found.type),
+        **said.statement,
         "subject": reference(reading.patient_id),
         "encounter": reference(reading.encounter_id),
     }
     _attest(reading, segment, condition)
-    item: Resource = {"condition": reading.add(condition)}
-    if row.role:
-        item["use"] = reading.codes.diagnosis_roles[row.role]
-    rank = segment[15].text.strip()
-    if rank.isascii() and rank.isdigit() and int(rank[:9]) > 0:
-        item["rank"] = int(rank[:9])
-    return item
+    return condition
 
 
 def _attest(reading: Reading, segment: Segment, condition: Resource) -> None:
@@ -102,5 +116,4 @@ def _attest(reading: Reading, segment: Segment, condition: Resource) -> None:
         if isinstance(at, Timestamp):
             condition[name] = at.text
     for person in practitioners.people(reading, segment[16], "DG1-16")[:1]:
-        clinician = fhir.practitioner(person, reading.encounter_id, reading.source.domains)
-        condition["asserter"] = reading.add(clinician)
+        condition["asserter"] = reading.add(practitioners.resource(reading, person, reading.encounter_id))

@@ -7,13 +7,14 @@ from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import (
     NPI,
     Json,
+    Resource,
     concept,
     identifier,
     identifier_type,
     reference,
 )
 from tocengine.formats.hl7v2.datatypes import CWE, CX, DLD, PL
-from tocengine.formats.hl7v2.parser import Field, Segment
+from tocengine.formats.hl7v2.segments import Field, Segment
 from tocengine.model.facts import (
     CareSetting,
     Destination,
@@ -112,8 +113,8 @@ def _number(field: Field) -> str | UnsetType | None:
 def _class(reading: Reading, visit: Segment) -> tuple[PatientClass | UnsetType, str | UnsetType, str | UnsetType]:
     """The mapped class with what was sent: PV1-18 where the feed maps it, else PV1-2. Unmapped is UNKNOWN."""
     codes = reading.codes
-    sent = visit[2].component(1).strip()
-    kind = visit[18].component(1).strip()
+    sent = visit.code(2)
+    kind = visit.code(18)
     mapped = codes.patient_types.get(kind) if kind else None
     if mapped is None and sent:
         mapped = codes.classes.get(sent) or codes.classes.get(sent.upper())
@@ -178,7 +179,11 @@ def _plan(reading: Reading, more: Segment) -> Timestamp | UnsetType | None:
 
 def place(reading: Reading, field: Field) -> Location:
     """A PL with what the feed's `location_map` knows of the unit."""
-    found = PL.read(field)
+    return reading.once(_place, field.raw)
+
+
+def _place(reading: Reading, raw: str) -> Location:
+    found = PL.read(reading.field(raw))
     facility = found.facility.namespace or found.facility.universal_id
     traits = reading.source.profile.location_map.get(found.unit)
     if traits is None:
@@ -192,6 +197,10 @@ def place(reading: Reading, field: Field) -> Location:
         sensitivity=traits.sensitivity,
         part2=traits.part2,
     )
+
+
+def _bed(reading: Reading, found: Location) -> Resource:
+    return fhir.location(found, reading.facility_id)
 
 
 def _location(reading: Reading, visit: Segment, more: Segment) -> Location | UnsetType | None:
@@ -209,7 +218,7 @@ def _location(reading: Reading, visit: Segment, more: Segment) -> Location | Uns
         if not fhir.location_name(found):
             continue
         state = state or {"finished": "completed", "planned": "planned"}.get(str(status), "active")
-        listed.append({"location": reading.add(fhir.location(found, reading.facility_id)), "status": state})
+        listed.append({"location": reading.add(reading.once(_bed, found)), "status": state})
         if number == 3:
             current = found
     if more[1] and fhir.location_name(pending := place(reading, more[1])):
@@ -286,25 +295,35 @@ def _destination(reading: Reading, field: Field) -> Destination | UnsetType | No
         if field.null:
             reading.cleared.append("Encounter.hospitalization.destination")
         return None if field.null else UNSET
-    read_ = DLD.read(field)
+    found = reading.once(_going_to, field.raw)
+    if found is None:
+        return UNSET
+    _hospitalization(reading)["destination"] = reading.add(reading.once(_destined, found))
+    return found
+
+
+def _going_to(reading: Reading, raw: str) -> Destination | None:
+    read_ = DLD.read(reading.field(raw))
     text = " ".join(read_.location.split())
     if not text:
-        return UNSET
+        return None
     number = reading.codes.destinations.get(text.casefold(), text)
     npi = number if valid_npi(number) else None
     ccn = number.upper() if _is_ccn(number) else None
     stated = reading.stated(read_.effective, "PV1-37.2")
-    found = Destination(text, npi, ccn, stated.text[:10] if isinstance(stated, Timestamp) else None)
-    shown: dict[str, Json] = {
+    return Destination(text, npi, ccn, stated.text[:10] if isinstance(stated, Timestamp) else None)
+
+
+def _destined(reading: Reading, found: Destination) -> Resource:
+    shown: Resource = {
         "resourceType": "Location",
-        "id": resource_id("destination", text, npi or "", ccn or ""),
+        "id": resource_id("destination", found.text, found.npi or "", found.ccn or ""),
         "status": "active",
-        "name": text,
+        "name": found.text,
     }
-    if npi:
-        shown["identifier"] = [identifier(NPI, npi)]
-    _hospitalization(reading)["destination"] = reading.add(shown)
-    return found
+    if found.npi:
+        shown["identifier"] = [identifier(NPI, found.npi)]
+    return shown
 
 
 def _is_ccn(text: str) -> bool:

@@ -5,7 +5,7 @@ from datetime import UTC, timedelta
 from msgspec import UNSET
 
 from tocengine.errors import UnsupportedError
-from tocengine.formats.hl7v2.parser import Segment
+from tocengine.formats.hl7v2.segments import Segment
 from tocengine.model.event import Processing
 from tocengine.model.message import Problem
 from tocengine.model.time import Timestamp
@@ -21,13 +21,13 @@ def read_trigger(header: Segment, event: Segment) -> tuple[str, list[str]]:
 
     Raises UnsupportedError for a message that is no ADT, ContentError where no trigger is named.
     """
-    kind = header[9].component(1).strip().upper()
+    kind = header.code(9).upper()
     if kind != "ADT":
         raise UnsupportedError(
             Problem(reason="message_type_unsupported", text="Only ADT is taken", location="MSH^1^9^1^1", code="200")
         )
-    stated = header[9].component(2).strip().upper()
-    older = event[1].component(1).strip().upper() if event else ""
+    stated = header.component(9, 2).strip().upper()
+    older = event.code(1).upper() if event else ""
     if not (stated or older):
         raise refuse("trigger_missing", "No trigger event is named", "MSH^1^9^1^2")
     return stated or older, ["trigger_mismatch"] if stated and older and stated != older else []

@@ -10,7 +10,7 @@ from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import patient_id
 from tocengine.formats.fhir.resources import Json, Resource, reference
 from tocengine.formats.hl7v2.datatypes import CX
-from tocengine.formats.hl7v2.parser import Field, Segment
+from tocengine.formats.hl7v2.segments import Field, Segment
 from tocengine.model.event import AccountMerge, Link, Merge, Move, Rekeying, VisitMerge
 from tocengine.model.identity import AccountKey, PatientKey, VisitKey
 from tocengine.normalize.reading import Reading, clean, refuse

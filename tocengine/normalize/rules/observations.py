@@ -3,7 +3,7 @@
 from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import Json, Resource, reference
 from tocengine.formats.hl7v2.datatypes import CWE
-from tocengine.formats.hl7v2.parser import Field, Segment
+from tocengine.formats.hl7v2.segments import Field, Segment
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading
 from tocengine.normalize.rules.coded import concept_of, instance
@@ -15,9 +15,8 @@ _LONGEST_NUMBER = 30
 def read(reading: Reading) -> None:
     """One Observation per OBX whose code is kept (table `observation`); a repeated one is told apart by its place."""
     seen: dict[str, int] = {}
-    kept = reading.codes.observations_kept
     for segment in reading.segments("OBX"):
-        if kept.get(segment[3].component(1).strip()) is None and kept.get(segment[3].component(4).strip()) is None:
+        if not reading.once_of(_is_kept, segment, 3):
             continue
         coded = CWE.read(segment[3])
         named = concept_of(reading, coded, "OBX-3")
@@ -32,8 +31,13 @@ def read(reading: Reading) -> None:
         reading.add(_observation(reading, segment, identity, named))
 
 
+def _is_kept(reading: Reading, segment: Segment) -> bool:
+    kept = reading.codes.observations_kept
+    return kept.get(segment.code(3)) is not None or kept.get(segment.component(3, 4).strip()) is not None
+
+
 def _observation(reading: Reading, segment: Segment, identity: str, named: Resource) -> Resource:
-    sent = segment[11].component(1).strip().upper()
+    sent = segment.code(11).upper()
     status = reading.codes.observation_statuses.get(sent) if sent else None
     if sent and status is None:
         reading.unknown_code("observation.status", sent, "OBX-11")

@@ -8,7 +8,7 @@ from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import patient_id
 from tocengine.formats.fhir.resources import Json, Resource, concept, is_identifier_type
 from tocengine.formats.hl7v2.datatypes import CX, XAD, XPN, XTN
-from tocengine.formats.hl7v2.parser import Field, Repetition, Segment
+from tocengine.formats.hl7v2.segments import Field, Repetition, Segment
 from tocengine.model.facts import Address, PatientFacts, PersonName
 from tocengine.model.identity import Identifier, PatientKey
 from tocengine.model.time import Timestamp
@@ -93,7 +93,7 @@ def read(reading: Reading, segment: Segment, known: tuple[Identifier, ...]) -> P
     address = _address(reading, segment[11], segment[12].text.strip())
     pcp, practices = practitioners.primary_care(reading)
     general: list[Json] = [
-        reading.add(fhir.practitioner(person, reading.patient_id, reading.source.domains)) for person in pcp or ()
+        reading.add(practitioners.resource(reading, person, reading.patient_id)) for person in pcp or ()
     ]
     general += practitioners.organizations(reading, practices or (), reading.patient_id)
     if general:
@@ -272,9 +272,8 @@ def _phones(reading: Reading, segment: Segment) -> tuple[str, ...] | UnsetType |
     return UNSET
 
 
-def postal_address(repetition: Repetition) -> Address:
+def postal_address(found: XAD) -> Address:
     """An XAD as an address."""
-    found = XAD.read(repetition)
     return Address(
         lines=tuple(line for line in (found.street, found.other) if line),
         city=found.city,
@@ -285,13 +284,17 @@ def postal_address(repetition: Repetition) -> Address:
 
 def fhir_address(reading: Reading, repetition: Repetition) -> Resource:
     """An XAD as a FHIR Address; empty where it says nothing."""
-    shown = fhir.postal_address(postal_address(repetition))
-    if shown and repetition:
-        if county := repetition.component(9).strip():
-            shown["district"] = county
-        if country := repetition.component(6).strip():
-            shown["country"] = country
-    kind = repetition.component(7).strip().upper()
+    return _shown(reading, XAD.read(repetition))
+
+
+def _shown(reading: Reading, found: XAD) -> Resource:
+    shown = fhir.postal_address(postal_address(found))
+    if shown:
+        if found.county:
+            shown["district"] = found.county
+        if found.country:
+            shown["country"] = found.country
+    kind = found.type.upper()
     if shown and kind:
         if postal := reading.codes.address_types.get(kind):
             shown["type"] = postal
@@ -308,7 +311,8 @@ def _address(reading: Reading, field: Field, county: str) -> Address | UnsetType
         elif field.null:
             reading.cleared.append("Patient.address")
         return None if field.null else UNSET
-    shown: list[Json] = [address for each in field if (address := fhir_address(reading, each))]
+    stated = [XAD.read(each) for each in field]
+    shown: list[Json] = [address for each in stated if (address := _shown(reading, each))]
     if county:
         districts = [each.get("district") for each in shown if isinstance(each, dict)]
         if districts == [None]:
@@ -318,4 +322,4 @@ def _address(reading: Reading, field: Field, county: str) -> Address | UnsetType
     if not shown:
         return UNSET
     reading.patient["address"] = shown
-    return next((each for each in map(postal_address, field) if each != Address()), UNSET)
+    return next((each for each in map(postal_address, stated) if each != Address()), UNSET)

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from msgspec import UNSET, UnsetType
 
 from tocengine.formats.fhir import facts as fhir
-from tocengine.formats.fhir.resources import NPI, PARTICIPATION, Json, coding, concept
+from tocengine.formats.fhir.resources import NPI, PARTICIPATION, Json, Resource, coding, concept
 from tocengine.formats.hl7v2.datatypes import XCN, XON
-from tocengine.formats.hl7v2.parser import Field, Repetition, Segment
+from tocengine.formats.hl7v2.segments import Field, Repetition, Segment
 from tocengine.model.identity import Identifier, Organization, Practitioner, valid_npi
 from tocengine.normalize.reading import Reading, clean
 
@@ -22,7 +22,6 @@ PARTICIPANTS = (
 )
 """PV1 fields and the participation they state (HL7 v2-to-FHIR, PV1)."""
 _KINDS = {code: kind for _, code, kind in PARTICIPANTS}
-_KEPT_PEOPLE = 8_192
 
 
 def practitioner(reading: Reading, repetition: Repetition, path: str) -> Practitioner | None:
@@ -30,21 +29,22 @@ def practitioner(reading: Reading, repetition: Repetition, path: str) -> Practit
 
     A national number counts only if its check digit holds; a name without a number is a person all the same.
     """
-    cache, key = reading.people, (repetition.raw, reading.sender)
-    known = cache.get(key) if cache is not None else None
-    if known is not None:
-        return known
-    flags = len(reading.flags)
-    person = _person(reading, repetition, path)
-    if cache is not None and person is not None and len(reading.flags) == flags:
-        if len(cache) >= _KEPT_PEOPLE:
-            cache.clear()
-        cache[key] = person  # who raises no flag reads the same in every message
-    return person
+    return reading.once(_person, repetition.raw, path)
 
 
-def _person(reading: Reading, repetition: Repetition, path: str) -> Practitioner | None:
-    found = XCN.read(repetition)
+def resource(reading: Reading, person: Practitioner, scope: str) -> Resource:
+    """The Practitioner; one without a number is nobody beyond `scope`."""
+    if person.npi or person.local:
+        return reading.once(_numbered, person)
+    return fhir.practitioner(person, scope, reading.source.domains)
+
+
+def _numbered(reading: Reading, person: Practitioner) -> Resource:
+    return fhir.practitioner(person, "", reading.source.domains)
+
+
+def _person(reading: Reading, raw: str, path: str) -> Practitioner | None:
+    found = XCN.read(reading.field(raw))
     codes = reading.codes
     number = clean(found.value)
     if codes.placeholder_numbers.get(number.upper()):
@@ -68,7 +68,11 @@ def _person(reading: Reading, repetition: Repetition, path: str) -> Practitioner
 
 def practice(reading: Reading, repetition: Repetition, path: str) -> Organization | None:
     """The organization an XON names (PD1-3), or None."""
-    found = XON.read(repetition)
+    return reading.once(_practice, repetition.raw, path)
+
+
+def _practice(reading: Reading, raw: str, path: str) -> Organization | None:
+    found = XON.read(reading.field(raw))
     number = clean(found.value)
     if reading.codes.placeholder_names.get(found.name.upper()):
         reading.flag(f"placeholder:{path}")
@@ -123,7 +127,7 @@ def primary_care(
 def _in_role(reading: Reading, role: str) -> Iterable[Practitioner]:
     for segment in (*reading.segments("ROL"), *reading.segments("PRT")):
         code, person = (3, 4) if segment.name == "ROL" else (4, 5)
-        if segment[code].component(1).strip().upper() == role and segment[person]:
+        if segment.code(code).upper() == role and segment[person]:
             yield from people(reading, segment[person], f"{segment.name}-{person}")
 
 
@@ -146,11 +150,11 @@ def participants(reading: Reading, visit: Segment, attending: Practitioner | Uns
     seen: set[tuple[str, str]] = set()
 
     def add(person: Practitioner, code: str, kind: Json) -> None:
-        resource = fhir.practitioner(person, reading.encounter_id, reading.source.domains)
-        key = (code, str(resource["id"]))
+        shown = resource(reading, person, reading.encounter_id)
+        key = (code, str(shown["id"]))
         if key not in seen:
             seen.add(key)
-            found.append({"type": [kind], "individual": reading.add(resource)})
+            found.append({"type": [kind], "individual": reading.add(shown)})
 
     if attending is not UNSET and attending is not None:
         add(attending, "ATND", ATTENDING)
@@ -166,7 +170,7 @@ def participants(reading: Reading, visit: Segment, attending: Practitioner | Uns
         add(person, "REF", _KINDS["REF"])
     for segment in (*reading.segments("ROL"), *reading.segments("PRT")):
         role, who = (3, 4) if segment.name == "ROL" else (4, 5)
-        part = reading.codes.participations.get(segment[role].component(1).strip().upper())
+        part = reading.codes.participations.get(segment.code(role).upper())
         if part and part != "ATND":
             for person in people(reading, segment[who], f"{segment.name}-{who}"):
                 add(person, part, _KINDS[part])

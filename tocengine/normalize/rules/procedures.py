@@ -2,15 +2,14 @@
 
 from datetime import datetime, timedelta
 
-from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import Json, Resource, coding, concept, reference
 from tocengine.formats.hl7v2.datatypes import CWE
-from tocengine.formats.hl7v2.parser import Segment
+from tocengine.formats.hl7v2.segments import Segment
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading
 from tocengine.normalize.rules import practitioners
-from tocengine.normalize.rules.coded import concept_of, instance
+from tocengine.normalize.rules.coded import concept_in, concept_of, instance
 
 _SNOMED = "http://snomed.info/sct"
 PERFORMERS: tuple[tuple[int, Resource | None], ...] = (
@@ -50,7 +49,7 @@ def _procedure(reading: Reading, segment: Segment, coded: CWE, named: Resource) 
         "code": named,
         "subject": reference(reading.patient_id),
     }
-    category = concept_of(reading, CWE.read(segment[6]), "PR1-6") if segment[6] else {}
+    category = concept_in(reading, segment[6], "PR1-6")
     if category:
         procedure["category"] = category
     if reading.encounter_id:
@@ -76,8 +75,8 @@ def _performers(reading: Reading, segment: Segment) -> list[Json]:
     found: list[Json] = []
     for number, function in PERFORMERS:
         for person in practitioners.people(reading, segment[number], f"PR1-{number}"):
-            resource = fhir.practitioner(person, reading.encounter_id or reading.patient_id, reading.source.domains)
-            performer: Resource = {"actor": reading.add(resource)}
+            shown = practitioners.resource(reading, person, reading.encounter_id or reading.patient_id)
+            performer: Resource = {"actor": reading.add(shown)}
             if function is not None:
                 performer["function"] = function
             found.append(performer)

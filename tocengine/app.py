@@ -4,12 +4,9 @@ Everything that a stage needs of another is handed over here, as a port. Nothing
 """
 
 import asyncio
-import hashlib
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -27,16 +24,17 @@ from tocengine.admin import Check, role_app
 from tocengine.audit.checkpoints import generate_signing_key, load_signing_key
 from tocengine.audit.postgres import PostgresAuditTrail
 from tocengine.audit.sealer import Sealer
+from tocengine.clock import utc_now
 from tocengine.config import Config, FeedSettings, sharing_listeners
-from tocengine.config_file import domains_by_name, sources
+from tocengine.config_file import sources
 from tocengine.credentials import patient_hash_key, resolve_secret
 from tocengine.delivery.alerts import AlertWorker
 from tocengine.delivery.channels.base import HttpPoster, Surroundings
 from tocengine.delivery.channels.registry import open_channels
 from tocengine.delivery.networks import NetworkGuard
 from tocengine.delivery.worker import DeliveryWorker
+from tocengine.deployment import Role, checkpoint_dir, engine_identity, fhir_base
 from tocengine.embedded import database
-from tocengine.embedded.server import SOCKET_PATH_LIMIT
 from tocengine.encounters.holdback import Window
 from tocengine.encounters.postgres import PostgresTracker
 from tocengine.errors import UnavailableError
@@ -47,7 +45,7 @@ from tocengine.eventlog.topics import TOPIC_NUMBERS
 from tocengine.inspection.gauges import Gauges
 from tocengine.local_codes.postgres import PostgresLocalCodes
 from tocengine.model.ids import FeedName
-from tocengine.model.profile import EngineIdentity, Source
+from tocengine.model.profile import Source
 from tocengine.normalize.dispatch import FeedNormalizer
 from tocengine.ports import EventLog
 from tocengine.postgres import Pool, create_pool, migrate, unavailable_errors
@@ -68,44 +66,6 @@ INTAKE_TOPICS = (Topic.MESSAGES, Topic.EVENTS, Topic.QUARANTINE)
 ROUTED_TOPICS = (Topic.EVENTS, Topic.QUARANTINE)
 
 
-class Role(StrEnum):
-    """What a process does. Scaled out there may be any number of each."""
-
-    INGEST = "ingest"
-    ROUTE = "route"
-    DELIVER = "deliver"
-
-
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
-
-
-def fhir_base(config: Config) -> str:
-    """The FHIR base as partners reach it."""
-    return config.engine.base_url.rstrip("/") + "/fhir"
-
-
-def engine_identity(config: Config) -> EngineIdentity:
-    """Who this engine is to its partners."""
-    return EngineIdentity(
-        name=config.engine.name,
-        base_url=fhir_base(config),
-        organization=config.engine.organization,
-        facilities={facility.id: facility for facility in config.facilities},
-        domains=domains_by_name(config),
-    )
-
-
-def role_socket(config: Config, name: str) -> Path:
-    """Where a supervised role serves its admin pages: beside the data, or in /tmp where that path is too long."""
-    beside = config.engine.data_dir / "run" / f"{name}.sock"
-    if len(os.fsencode(beside)) <= SOCKET_PATH_LIMIT:
-        return beside
-    digest = hashlib.sha256(os.fsencode(config.engine.data_dir)).hexdigest()[:12]
-    return Path("/tmp") / f"tocengine-run-{os.geteuid()}-{digest}" / f"{name}.sock"  # noqa: S108
-
-
 def window_of(config: Config) -> Window:
     """How long early messages of each feed wait for their predecessor."""
     by_feed = {name: timedelta(seconds=source.profile.holdback_s) for name, source in sources(config).items()}
@@ -116,11 +76,6 @@ def stale_after(config: Config) -> dict[FeedName, timedelta]:
     """How long an open visit of each feed may be silent before a person is asked about it."""
     days = {name: source.profile.stale_open_days for name, source in sources(config).items()}
     return {name: timedelta(days=count) for name, count in days.items() if count}
-
-
-def checkpoint_dir(config: Config) -> Path:
-    """Where signed audit checkpoints are kept: outside the database."""
-    return config.audit.checkpoint_dir or config.engine.data_dir / "audit"
 
 
 def audit_signing_key(config: Config) -> Ed25519PrivateKey:

@@ -1,52 +1,73 @@
-"""Owns the command line: which commands there are. Each is written in `commands/`."""
+"""Owns the command line: which commands there are. Each is written in `commands/` and read when it is asked for."""
+
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from tocengine import __version__
-from tocengine.commands import deliveries, inspect, messages, output, setup
-from tocengine.commands.audit import audit
-from tocengine.commands.bench import bench
-from tocengine.commands.check import check
-from tocengine.commands.clients import clients
-from tocengine.commands.codes import codes
-from tocengine.commands.demo import demo
-from tocengine.commands.encounters import encounter
-from tocengine.commands.quarantine import quarantine
-from tocengine.commands.replay import replay
-from tocengine.commands.run import run
+
+COMMANDS = {
+    "run": "run:run",
+    "demo": "demo:demo",
+    "bench": "bench:bench",
+    "init": "setup:init",
+    "config": "setup:config_commands",
+    "apply": "setup:apply",
+    "check": "check:check",
+    "explain": "messages:explain",
+    "send": "messages:send",
+    "trace": "inspect:trace",
+    "status": "inspect:status",
+    "encounter": "encounters:encounter",
+    "work-items": "inspect:work_items",
+    "quarantine": "quarantine:quarantine",
+    "codes": "codes:codes",
+    "replay": "replay:replay",
+    "dead-letters": "deliveries:dead_letters",
+    "endpoints": "deliveries:endpoints",
+    "clients": "clients:clients",
+    "audit": "audit:audit",
+}
+"""Module and name of each command, in the order of the help. What a command needs is loaded only for that one:
+all together take a second, and `trace` shall answer at once."""
+
+
+class Commands(TyperGroup):
+    """The commands of the table. What click calls a context and a command has no public type in typer."""
+
+    def __init__(self, **attributes: Any) -> None:
+        names: Any = dict.fromkeys(COMMANDS)  # for the help and for suggestions; `get_command` loads what stands there
+        super().__init__(**(attributes | {"commands": names}))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, loaded; None for a name that the table does not have."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        found = getattr(import_module(f"tocengine.commands.{module}"), name)
+        if isinstance(found, typer.Typer):
+            group = typer.main.get_group(found)
+            group.name = cmd_name
+            return group
+        alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+        alone.command(cmd_name)(found)
+        return typer.main.get_command(alone)
+
 
 app = typer.Typer(
     name="tocengine",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a trace may show values of variables, and those may be PHI
     help="Transitions of care: hospital ADT in, delivered and audited notices to post-acute facilities out.",
 )
 
-app.command()(run)
-app.command()(demo)
-app.command()(bench)
-app.command()(setup.init)
-app.add_typer(setup.config_commands, name="config")
-app.command()(setup.apply)
-app.command()(check)
-app.command()(messages.explain)
-app.command()(messages.send)
-app.command()(inspect.trace)
-app.command()(inspect.status)
-app.add_typer(encounter, name="encounter")
-app.add_typer(inspect.work_items, name="work-items")
-app.add_typer(quarantine, name="quarantine")
-app.add_typer(codes, name="codes")
-app.command()(replay)
-app.add_typer(deliveries.dead_letters, name="dead-letters")
-app.add_typer(deliveries.endpoints, name="endpoints")
-app.add_typer(clients, name="clients")
-app.add_typer(audit, name="audit")
-
 
 def _version(wanted: bool) -> None:
     if wanted:
-        output.stdout.print(__version__)
+        typer.echo(__version__)
         raise typer.Exit
 
 
@@ -58,5 +79,5 @@ def options(
 
 
 def main() -> None:
-    """The entry point."""
+    """The entry point of the program."""
     app()

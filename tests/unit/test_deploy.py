@@ -14,10 +14,10 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from tests.settings_reference import SCHEMA, reference, schema
-from tocengine.app import Role
 from tocengine.config_file import domains_by_name, load_config
 from tocengine.delivery.channels.webhook import secret_bytes, signed_headers
 from tocengine.delivery.lifecycle import EndReason
+from tocengine.deployment import Role
 from tocengine.model.directory import ChannelKind, Level
 from tocengine.model.notice import ReasonCode
 from tocengine.model.work import WorkKind

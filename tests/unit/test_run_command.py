@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tocengine.app import role_socket
 from tocengine.commands.run import _make_private
 from tocengine.config import Config, EngineSettings
+from tocengine.deployment import role_socket
 from tocengine.embedded.server import SOCKET_PATH_LIMIT
 from tocengine.errors import ConfigurationError
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import typer
 
-from tocengine.app import checkpoint_dir
 from tocengine.audit.checkpoints import PUBLIC_KEY_FILE, read_public_key
 from tocengine.audit.verify import VerifyReport
 from tocengine.audit.verify import verify as verify_chain
 from tocengine.commands import output
 from tocengine.commands.session import ConfigOption, JsonOption, connected, load, run
+from tocengine.deployment import checkpoint_dir
 
 audit = typer.Typer(no_args_is_help=True, help="The audit log.")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from tocengine.app import utc_now
+from tocengine.clock import utc_now
 from tocengine.commands import output
 from tocengine.commands.messages import source_of
 from tocengine.commands.session import ConfigOption, JsonOption, load

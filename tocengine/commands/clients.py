@@ -15,10 +15,11 @@ from tocengine.adapters.fhir.clients import (
     revoke_client,
 )
 from tocengine.adapters.fhir.registration import read_certificates, read_jwks, read_scopes
-from tocengine.app import fhir_base, utc_now
 from tocengine.audit.postgres import PostgresAuditTrail
+from tocengine.clock import utc_now
 from tocengine.commands import output
 from tocengine.commands.session import ConfigOption, JsonOption, connected, load, run, user
+from tocengine.deployment import fhir_base
 from tocengine.errors import TocError
 from tocengine.model.ids import FeedName
 

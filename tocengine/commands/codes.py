@@ -5,8 +5,8 @@ from pathlib import Path
 
 import typer
 
-from tocengine.app import utc_now
 from tocengine.audit.postgres import PostgresAuditTrail
+from tocengine.clock import utc_now
 from tocengine.commands import output
 from tocengine.commands.reprocessing import prepared, request, settled, show, watched
 from tocengine.commands.session import ConfigOption, JsonOption, connected, load, run

@@ -8,8 +8,8 @@ from uuid import UUID
 import msgspec
 import typer
 
-from tocengine.app import utc_now
 from tocengine.audit.postgres import PostgresAuditTrail
+from tocengine.clock import utc_now
 from tocengine.commands import output
 from tocengine.commands.session import ConfigOption, JsonOption, connected, load, run, user
 from tocengine.encounters.postgres_story import Row, Story, find_visits, read_bundles, read_story

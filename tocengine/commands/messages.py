@@ -7,7 +7,7 @@ import typer
 from rich.progress import track
 
 from tocengine.adapters.mllp.client import MllpClient
-from tocengine.app import utc_now
+from tocengine.clock import utc_now
 from tocengine.commands import output
 from tocengine.commands.session import ConfigOption, JsonOption, load, run
 from tocengine.config import Config, listen_address

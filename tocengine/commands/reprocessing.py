@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tocengine.app import utc_now
 from tocengine.audit.postgres import PostgresAuditTrail
+from tocengine.clock import utc_now
 from tocengine.commands import output
 from tocengine.commands.session import attached, user
 from tocengine.config import Config

@@ -9,10 +9,11 @@ import structlog
 import typer
 
 from tocengine.admin import engine_app
-from tocengine.app import Engine, Role, role_socket
+from tocengine.app import Engine
 from tocengine.commands import output
 from tocengine.commands.session import ConfigOption, load
 from tocengine.config import Config
+from tocengine.deployment import Role, role_socket
 from tocengine.embedded import EmbeddedPostgres
 from tocengine.errors import ConfigurationError, TocError
 from tocengine.process import run_until_drained

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import typer
 
-from tocengine.app import utc_now
 from tocengine.audit.postgres import PostgresAuditTrail
+from tocengine.clock import utc_now
 from tocengine.commands import output
 from tocengine.commands.session import ConfigOption, JsonOption, connected, load, run, user
 from tocengine.config_file import domains_by_name

@@ -3,18 +3,14 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.fixtures.certificates import Authority
-from tocengine.delivery.channels.base import Answer, HttpPoster
-from tocengine.delivery.channels.connection import ANSWER_LIMIT, HttpConnection, Received
+from tocengine.delivery.channels.base import ANSWER_LIMIT, Answer, HttpPoster
 from tocengine.delivery.networks import NetworkGuard
 from tocengine.model.notice import Failure, Outcome
 
@@ -65,10 +61,10 @@ async def test_a_connection_is_kept_and_a_request_is_whole() -> None:
             assert await post(poster, server.url, {"x-key": "v"}) == Answer(200, None, b"hi")
         assert server.connections == 1
         head, _, body = server.requests[1].partition(b"\r\n\r\n")
-        assert head.split(b"\r\n")[0] == b"POST /a?b=c HTTP/1.1"
-        assert {b"x-key: v", b"content-length: 4", b"host: " + server.url.split("/")[2].encode()} <= {
-            *head.split(b"\r\n")
-        }
+        first, *fields = head.split(b"\r\n")
+        assert first == b"POST /a?b=c HTTP/1.1"
+        told = {b"x-key: v", b"content-length: 4", b"host: " + server.url.split("/")[2].encode()}
+        assert told <= {each.lower() for each in fields}
         assert body == b"body"
 
 
@@ -89,28 +85,6 @@ async def test_a_connection_that_may_not_be_used_again_is_not(first: bytes) -> N
         assert server.connections == 2
 
 
-async def test_what_nobody_asked_for_ends_a_kept_connection() -> None:
-    ended = asyncio.Event()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\nbody")
-        writer.write(OK)
-        await asyncio.sleep(0.05)
-        writer.write(b"HTTP/1.1 408 Idle\r\ncontent-length: 0\r\n\r\n")
-        with suppress(ConnectionResetError):
-            await reader.read()
-        writer.close()
-        ended.set()
-
-    async with HttpPoster(NetworkGuard(["127.0.0.0/8"])) as poster:
-        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-        url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
-        async with listener:
-            assert await post(poster, url) == Answer(200, None, b"hi")
-            await asyncio.wait_for(ended.wait(), 5)
-            assert await post(poster, url) == Answer(200, None, b"hi")
-
-
 async def test_an_interim_answer_is_passed_over() -> None:
     async with serving(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nretry-after: 9\r\n\r\n" + OK) as (
         server,
@@ -124,9 +98,7 @@ async def test_a_body_that_breaks_off_is_none() -> None:
         assert await post(poster, server.url) == Answer(400, None, None)
 
 
-@pytest.mark.parametrize(
-    "answer", [b"", b"HTTP/1.1 20", b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"]
-)
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 20"])
 async def test_no_answer_is_ambiguous(answer: bytes) -> None:
     async with serving(answer) as (server, poster):
         outcome = await post(poster, server.url)
@@ -139,15 +111,6 @@ async def test_a_head_without_end_is_ambiguous() -> None:
         outcome = await post(poster, server.url)
         assert isinstance(outcome, Outcome)
         assert (outcome.failure, outcome.detail) == (Failure.AMBIGUOUS, "broken answer")
-
-
-@pytest.mark.parametrize("value", ["a\r\nx-evil: 1", "a\nb", "a\rb", "a\0b"])
-async def test_a_header_that_breaks_its_line_is_not_sent(value: str) -> None:
-    async with serving(OK) as (server, poster):
-        outcome = await post(poster, server.url, {"x-key": value})
-        assert isinstance(outcome, Outcome)
-        assert (outcome.failure, outcome.reached) == (Failure.PAUSE, False)
-        assert server.connections == 0
 
 
 async def test_a_certificate_nobody_vouches_for_is_certain(tmp_path: Path) -> None:
@@ -165,41 +128,3 @@ async def test_a_kept_connection_ends_after_its_time() -> None:
         await asyncio.wait_for(server.ended.wait(), 5)
         await post(poster, server.url)
         assert server.connections == 2
-
-
-class Memory(asyncio.Transport):
-    """A transport to nowhere."""
-
-    def write(self, data: object) -> None:
-        pass
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def abort(self) -> None:
-        pass
-
-
-@given(st.lists(st.integers(0, 400), max_size=12), st.binary(max_size=300), st.booleans())
-def test_it_does_not_matter_in_which_pieces_an_answer_comes(cuts: list[int], body: bytes, chunked: bool) -> None:
-    if chunked:
-        framed = (
-            b"transfer-encoding: chunked\r\n\r\n"
-            + (b"%x\r\n%b\r\n" % (len(body), body) if body else b"")
-            + b"0\r\n\r\n"
-        )
-    else:
-        framed = b"content-length: %d\r\n\r\n%b" % (len(body), body)
-    answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Later\r\nRetry-After: 7\r\n" + framed
-    places = sorted({0, *(min(cut, len(answer)) for cut in cuts), len(answer)})
-
-    async def exchange() -> tuple[Received, bool]:
-        connection = HttpConnection(lambda _: None)
-        connection.connection_made(Memory())
-        asked = asyncio.create_task(connection.exchange(b"GET / HTTP/1.1\r\n\r\n", 5, read=True))
-        await asyncio.sleep(0)
-        for first, last in pairwise(places):
-            connection.data_received(answer[first:last])
-        return await asked, connection.closed
-
-    assert asyncio.run(exchange()) == (Received(503, "7", body), False)

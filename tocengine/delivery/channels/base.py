@@ -2,26 +2,25 @@
 
 import asyncio
 import errno
-import socket
-import ssl
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
+import aiohttp
 import msgspec
-from aiohappyeyeballs import start_connection
-from yarl import URL
 
 from tocengine import __version__
-from tocengine.delivery.channels.connection import BrokenAnswerError, HttpConnection
 from tocengine.delivery.networks import NetworkGuard
 from tocengine.delivery.retry import retry_after_s
 from tocengine.model.notice import Failure, Outcome
 from tocengine.model.profile import EngineIdentity
 
+ANSWER_LIMIT = 64 * 1024
+"""Bytes of an answer that are read; what a receiver sends beyond that is not looked at."""
 CONNECT_S = 10.0
+DRAIN_S = 1.0
+"""How long the rest of an answer nobody needs may take before its connection is given up."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -39,41 +38,34 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     identity: EngineIdentity
 
 
-class Origin(NamedTuple):
-    """Whom a connection leads to."""
-
-    secure: bool
-    host: str
-    port: int
-
-
-class Target(msgspec.Struct, frozen=True):
-    """What a URL names."""
-
-    origin: Origin
-    authority: str  # as the Host header has it
-    path: str
-
-
 class HttpPoster:
-    """An HTTP client for one process that keeps connections. No redirects, no cookies, no proxies, no compression."""
+    """A pooled HTTP client for one process. No redirects, no cookies, no proxies from the environment."""
 
     def __init__(self, guard: NetworkGuard, *, keepalive_s: float = 15.0) -> None:
         self._guard = guard
         self._keepalive_s = keepalive_s
-        self._tls = ssl.create_default_context()
-        self._tls.set_alpn_protocols(["http/1.1"])
-        self._kept: dict[Origin, dict[HttpConnection, asyncio.TimerHandle]] = {}
+        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(
+            limit=0,  # attempts in flight are bounded where they are started
+            ttl_dns_cache=30,
+            keepalive_timeout=self._keepalive_s,
+            socket_factory=self._guard.socket,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # an answer is not worth a decompression bomb
+            headers={"user-agent": f"tocengine/{__version__}"},
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for kept in list(self._kept.values()):
-            for connection in list(kept):
-                connection.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, now: datetime, *, read: bool
@@ -96,114 +88,60 @@ class HttpPoster:
         *,
         read: bool,
     ) -> Answer | Outcome:
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + timeout_s
+        assert self._session is not None, "used outside of its context"
+        answer: Answer | None = None
+        # connecting has a time of its own, so that an attempt that never got through is known as such
+        timeout = aiohttp.ClientTimeout(total=None, connect=min(CONNECT_S, timeout_s / 2))
         try:
-            target = _target(url)
-            request = _request(method, target, headers, body)
-            connection = self._take(target.origin)
-            if connection is None:
-                # connecting has a time of its own, so that an attempt that never got through is known as such
-                async with asyncio.timeout(min(CONNECT_S, timeout_s / 2)):
-                    connection = await self._connect(target.origin)
-        except (OSError, ValueError) as error:
-            return not_reached(error)
-        try:
-            received = await connection.exchange(request, deadline - clock(), read=read)
-        except (TimeoutError, ConnectionError) as error:
-            return unanswered(error)
-        self._keep(target.origin, connection)
-        asked = retry_after_s(received.retry_after, now) if received.retry_after else None
-        return Answer(received.status, asked, received.body if read else None)
-
-    async def _connect(self, origin: Origin) -> HttpConnection:
-        """Raises OSError; ValueError for a name that is none."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        made = await start_connection(
-            found, happy_eyeballs_delay=0.25, interleave=1, loop=loop, socket_factory=self._guard.socket
-        )
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        tls, name = (self._tls, origin.host) if origin.secure else (None, None)
-        try:
-            _, connection = await loop.create_connection(
-                lambda: HttpConnection(self._forget), sock=made, ssl=tls, server_hostname=name
-            )
-        except BaseException:
-            made.close()
-            raise
-        return connection
-
-    def _take(self, origin: Origin) -> HttpConnection | None:
-        """The connection that was used last."""
-        kept = self._kept.get(origin)
-        if not kept:
-            return None
-        connection, ends = kept.popitem()
-        ends.cancel()
-        return connection
-
-    def _keep(self, origin: Origin, connection: HttpConnection) -> None:
-        if not connection.closed:
-            ends = asyncio.get_running_loop().call_later(self._keepalive_s, connection.close)
-            self._kept.setdefault(origin, {})[connection] = ends
-
-    def _forget(self, connection: HttpConnection) -> None:
-        for origin, kept in self._kept.items():
-            if ends := kept.pop(connection, None):
-                ends.cancel()
-                if not kept:
-                    del self._kept[origin]
-                return
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.request(
+                    method, url, data=body, headers=headers, allow_redirects=False, timeout=timeout
+                ) as response,
+            ):
+                asked = retry_after_s(response.headers.get("retry-after"), now)
+                answer = Answer(response.status, asked, None)
+                content = await _content(response, None if read else DRAIN_S)
+                return msgspec.structs.replace(answer, body=content)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # asyncio.TimeoutError is an OSError too; a broken answer raises ValueError in places.
+            return answer or unanswered(error)
 
 
-@lru_cache(maxsize=4096)
-def _target(url: str) -> Target:
-    """Raises ValueError for what is no absolute http or https URL."""
-    parts = URL(url)
-    if parts.scheme not in ("http", "https") or not parts.raw_host or parts.port is None:
-        raise ValueError("no absolute URL")
-    origin = Origin(parts.scheme == "https", parts.raw_host, parts.port)
-    return Target(origin, parts.host_port_subcomponent or "", parts.raw_path_qs)
-
-
-_AGENT = f"tocengine/{__version__}"
-
-
-def _request(method: str, target: Target, headers: Mapping[str, str], body: bytes | None) -> bytes:
-    """A request as it is sent. Raises ValueError for a header that would break out of its line."""
-    lines = [f"{method} {target.path} HTTP/1.1", f"host: {target.authority}", f"user-agent: {_AGENT}", "accept: */*"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    if body is not None:
-        lines.append(f"content-length: {len(body)}")
-    head = "\r\n".join(lines)
-    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or "\0" in head:
-        raise ValueError("a header with a line break")
-    return b"%b\r\n\r\n%b" % (head.encode(), body or b"")
-
-
-def not_reached(error: Exception) -> Outcome:
-    """The outcome of an attempt for which no connection was made: certain that nothing was told."""
-    match error:
-        case ssl.SSLError():  # a certificate that is not right is a ValueError too
-            return _not_reached(Failure.TRANSIENT, "TLS handshake")
-        case ValueError():
-            return _not_reached(Failure.PAUSE, "invalid URL or header")
-        case socket.gaierror():
-            return _not_reached(Failure.TRANSIENT, "name not resolved")
-        case TimeoutError():
-            return _not_reached(Failure.TRANSIENT, "connect timeout")
-        case OSError(errno=errno.EACCES):
-            return _not_reached(Failure.PAUSE, "address not allowed")
-    return _not_reached(Failure.TRANSIENT, "connection refused")
+async def _content(response: aiohttp.ClientResponse, patience_s: float | None) -> bytes | None:
+    """The answer's body up to the limit; a connection with more to say is closed instead of being kept."""
+    content = bytearray()
+    try:
+        async with asyncio.timeout(patience_s):
+            while chunk := await response.content.read(ANSWER_LIMIT + 1 - len(content)):
+                content += chunk
+                if len(content) > ANSWER_LIMIT:
+                    response.close()
+                    return None
+    except TimeoutError:
+        response.close()
+        return None
+    return bytes(content)
 
 
 def unanswered(error: Exception) -> Outcome:
-    """The outcome of an attempt that ended without an answer after it was sent: nobody knows."""
+    """The outcome of an attempt that ended without an answer. Certain only where no connection was made."""
     match error:
+        case aiohttp.ClientConnectorDNSError():
+            return _not_reached(Failure.TRANSIENT, "name not resolved")
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return _not_reached(Failure.TRANSIENT, "TLS handshake")
+        case aiohttp.ClientConnectorError() if error.os_error.errno == errno.EACCES:
+            return _not_reached(Failure.PAUSE, "address not allowed")
+        case aiohttp.ClientConnectorError():
+            return _not_reached(Failure.TRANSIENT, "connection refused")
+        case aiohttp.ConnectionTimeoutError():
+            return _not_reached(Failure.TRANSIENT, "connect timeout")
+        case aiohttp.InvalidURL():
+            return _not_reached(Failure.PAUSE, "invalid URL")
         case TimeoutError():
             return Outcome(failure=Failure.AMBIGUOUS, detail="timeout")
-        case BrokenAnswerError():
+        case aiohttp.ClientResponseError():
             return Outcome(failure=Failure.AMBIGUOUS, detail="broken answer")
     return Outcome(failure=Failure.AMBIGUOUS, detail="connection lost")
 

@@ -50,6 +50,7 @@ def test_the_golden_notice_passes_our_checks() -> None:
 
 @needs_golden
 @pytest.mark.java
+@pytest.mark.timeout(600)
 def test_the_hl7_validator_finds_no_error(fhir_validate: Callable[[Path], list[str]], tmp_path: Path) -> None:
     (tmp_path / "ours.json").write_bytes(rendered_golden())
     assert fhir_validate(tmp_path) == []

@@ -8,7 +8,7 @@ import msgspec
 import orjson
 import pytest
 
-from tests.fixtures.adt import adt, movement, normalized, pv1
+from tests.fixtures.adt import adt, movement, normalized, pv1, segment
 from tests.fixtures.notices import ENGINE, SUNNYSIDE, URL, notice, snapshot
 from tests.services.validator import write_bundles
 from tocengine.formats.fhir.checks import check_bundle
@@ -33,11 +33,26 @@ RICH = movement(
         45: "20260301153500-0500",
     },
     "PV2|||R07.9^Chest pain^I10",
-    "DG1|1||I509^Heart failure^I10|||A",
+    "DG1|1||I509^Heart failure^I10|||A|||||||||||||20260227",
     "DG1|2||^Fall at home||20260226|W",
     "AL1|1|DA|PCN^Penicillin^L|SV|Rash~Hives|20200101",
     "AL1|2||NKA",
-    "IN1|1|MCR^Plan A|0001|EVERGREEN HEALTH|||||||||20250101|20261231|||SEL||||||||||||||||||||||||||||||||AB123",
+    segment(
+        "IN1",
+        {
+            1: "1",
+            2: "MCR^Plan A",
+            3: "0001",
+            4: "EVERGREEN HEALTH",
+            5: "1 MAIN ST^^ALBANY^NY^12207^USA",
+            7: "^WPN^PH^^1^518^5550100",
+            12: "20250101",
+            13: "20261231",
+            15: "SEL",
+            17: "SEL",
+            49: "AB123",
+        },
+    ),
     "NK1|1|VOSS^PETER|SPO^Spouse|9 OAK RD^^UTICA^NY^13502|^PRN^PH^^1^315^5550199",
     "NK1|2|SUNRISE LLC|EMR",
     pid="PID|1||00777^^^STJ^MR||VOSS^HELENA^T^^^^L||19510304|F|||4 PINE ST^^UTICA^NY^13501^^H||^PRN^CP^^1^315^5550111"
@@ -65,6 +80,7 @@ def notices() -> dict[str, bytes]:
     admit = TransitionKind.INPATIENT_ADMIT
     for level in Level:
         found[f"admit-{level}"] = _render(bare, EncounterState.INPATIENT, kind=admit, fact_kind=admit, level=level)
+    found["discharge-to-destination"] = _render(rich, EncounterState.DISCHARGED)
     earlier = NoticeId(derive("n", "earlier"))
     found["cancelled"] = _render(
         rich,
@@ -95,6 +111,7 @@ def test_every_resource_is_a_valid_r4b_model() -> None:
 
 
 @pytest.mark.java
+@pytest.mark.timeout(600)  # on a busy machine Java takes minutes to start
 def test_the_hl7_validator_finds_no_error_in_any_notice(
     fhir_validate: Callable[[Path], list[str]], tmp_path: Path
 ) -> None:

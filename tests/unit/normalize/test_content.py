@@ -71,6 +71,13 @@ def test_coverage_needs_a_payer() -> None:
     assert "payer_missing:IN1-4" in event(body).flags
 
 
+def test_a_payer_has_its_address_and_telephone() -> None:
+    body = movement("A01", None, "IN1|1|MCR|0001|EVERGREEN HEALTH|1 MAIN ST^^ALBANY^NY||^^PH^^1^518^5550100")
+    (payer,) = [each for each in resources(body, "Organization") if each["name"] == "EVERGREEN HEALTH"]
+    assert payer["address"] == [{"line": ["1 MAIN ST"], "city": "ALBANY", "state": "NY"}]
+    assert payer["telecom"] == [{"system": "phone", "value": "+1 518 5550100", "use": "work"}]
+
+
 def test_relatives_and_organizations() -> None:
     body = movement("A01", None, "NK1|1|VOSS^PETER|SPO^Spouse||^PRN^PH^^1^315^5550199", "NK1|2|SUNRISE LLC|EMR")
     (related,) = resources(body, "RelatedPerson")

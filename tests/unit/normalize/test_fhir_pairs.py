@@ -12,6 +12,7 @@ from tests.unit.adapters.fhir.bundles import NUBC, Bundle, bundle, coded, resour
 from tests.unit.adapters.fhir.written import document, document_reference, notification, transaction
 from tests.unit.normalize.test_fhir import message, source
 from tocengine.model.event import Event
+from tocengine.model.facts import PatientClass
 from tocengine.model.message import ContentType
 from tocengine.normalize.fhir import FhirNormalizer
 from tocengine.normalize.normalizer import HL7v2Normalizer
@@ -50,6 +51,8 @@ EXPIRED: dict[str, Any] = {
 PAIRS: Mapping[str, tuple[bytes, Bundle]] = {
     "ED registration": (adt("A04", "E"), bundle("admit", "in-progress", "EMER")),
     "admit": (adt("A01"), bundle("admit", "in-progress")),
+    "observation": (adt("A01", "OBS"), bundle("admit", "in-progress", "OBSENC")),
+    "outpatient": (adt("A04", "O"), bundle("admit", "in-progress", "AMB")),
     "pre-admit": (adt("A05", "P"), bundle("admit", "planned", "PRENC")),
     "discharge to a nursing facility": (adt("A03", **LEFT), bundle()),
     "expired": (adt("A03", f36="20", f45="20260301153500-0500"), bundle(**EXPIRED)),
@@ -63,7 +66,9 @@ def fhir_events(sent: Bundle) -> list[Event]:
 
 
 def adt_event(sent: bytes) -> Event:
-    (record,) = HL7v2Normalizer(source()).normalize(message(sent, ContentType.HL7V2))
+    profile = msgspec.structs.replace(source().profile, class_map={"OBS": PatientClass.OBSERVATION})
+    feed = msgspec.structs.replace(source(), profile=profile)
+    (record,) = HL7v2Normalizer(feed).normalize(message(sent, ContentType.HL7V2))
     return record.summary
 
 
@@ -86,9 +91,11 @@ def test_the_summary_is_that_of_the_equivalent_adt(what: str, kind: str) -> None
     assert comparable(event) == comparable(expected)
 
 
-def test_a_document_that_states_the_end_is_a_discharge_too() -> None:
-    (event,) = fhir_events(document(bundle()))
-    assert comparable(event) == comparable(adt_event(PAIRS["discharge to a nursing facility"][0]))
+@pytest.mark.parametrize("what", ["discharge to a nursing facility", "expired", "ED discharge"])
+def test_a_document_that_states_the_end_is_a_discharge_too(what: str) -> None:
+    said, sent = PAIRS[what]
+    (event,) = fhir_events(document(sent))
+    assert comparable(event) == comparable(adt_event(said))
 
 
 def test_a_document_about_an_open_stay_updates_it() -> None:
@@ -103,6 +110,12 @@ def test_an_open_encounter_written_over_takes_a_discharge_back(make: Make) -> No
     assert [(each.trigger, each.part) for each in (arrived, restored)] == [("A01", 0), ("A13", 1)]
     assert arrived.order_key < restored.order_key
     assert (restored.message_id, restored.visit) == (arrived.message_id, arrived.visit)
+
+
+@pytest.mark.parametrize("make", [transaction, KINDS["subscription"]])
+def test_an_encounter_written_as_on_leave_is_a_leave(make: Make) -> None:
+    (event,) = fhir_events(make(bundle("admit", "onleave")))
+    assert comparable(event) == comparable(adt_event(adt("A21")))
 
 
 def test_a_transfer_of_a_notification_is_a_class_change() -> None:

@@ -18,7 +18,7 @@ from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading, clean
 from tocengine.normalize.rules.coded import concept_in
 from tocengine.normalize.rules.contacts import related_id
-from tocengine.normalize.rules.patient import fhir_address, person_name
+from tocengine.normalize.rules.patient import fhir_address, person_name, telecom
 from tocengine.normalize.rules.practitioners import practice
 
 _CLASS = TERMINOLOGY + "coverage-class"
@@ -29,7 +29,7 @@ _RELATIONSHIP = TERMINOLOGY + "subscriber-relationship"
 def read(reading: Reading) -> None:
     """One Coverage per IN1 that names who pays; FHIR demands a payor."""
     for segment in reading.segments("IN1"):
-        organization = reading.once_of(_payer, segment, 3, 4)
+        organization = reading.once_of(_payer, segment, 3, 4, 5, 7)
         if organization is None:
             reading.flag("payer_missing:IN1-4")
             continue
@@ -41,7 +41,12 @@ def _payer(reading: Reading, segment: Segment) -> Resource | None:
     if payer is None or not payer.name:
         return None
     number = clean(CX.read(segment[3]).value) if segment[3] else ""
-    return fhir.organization(payer, f"payer:{number}", reading.source.domains)
+    organization = fhir.organization(payer, f"payer:{number}", reading.source.domains)
+    if points := [point for each in segment[7] if (point := telecom(reading, each, "work")) is not None]:
+        organization["telecom"] = list(points)
+    if addresses := [shown for each in segment[5] if (shown := fhir_address(reading, each))]:
+        organization["address"] = list(addresses)
+    return organization
 
 
 def _coverage(reading: Reading, segment: Segment, payor: Resource, payor_id: str) -> Resource:

@@ -35,7 +35,7 @@ TITLES = {
 }
 """The tables in the order of the page."""
 SEGMENTS = (
-    ("MSH, EVN", "type, trigger, control id, processing id, sequence, times and facility of the event"),
+    ("MSH, EVN", "type, trigger, control id, processing id, sequence, times and facility of the event; Provenance"),
     (
         "PID, PD1",
         "Patient: identifiers, names, birth, sex, death, address, telecom, civil status, primary care",

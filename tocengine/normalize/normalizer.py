@@ -41,6 +41,7 @@ from tocengine.normalize.rules import (
     patient,
     privacy,
     procedures,
+    provenance,
 )
 from tocengine.normalize.z_paths import filled
 
@@ -103,6 +104,9 @@ class HL7v2Normalizer:
         known = self._identify(reading, part)
         merges, rekeying, patient_facts, encounter_facts = self._content(reading, known)
         effective = header.read_effective(reading, evn)
+        if reading.encounter or reading.patient:
+            reading.add(self._facility)
+            provenance.read(reading, evn, recorded, part)
         summary = Event(
             message_id=message.message_id,
             part=part,

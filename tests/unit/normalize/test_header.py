@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.fixtures.adt import EVN, PID, adt, event, movement, pv1
+from tests.fixtures.adt import EVN, PID, RECEIVED, adt, event, movement, pv1, resources
 from tocengine.errors import ContentError, UnsupportedError
 from tocengine.model.event import Processing
 from tocengine.model.profile import SourceProfile
@@ -132,3 +132,23 @@ def test_an_unhandled_trigger_is_kept_and_marked() -> None:
     assert told.patient is not None
     assert told.visit is not None
     assert event(adt("A99", EVN)).handled is False
+
+
+def test_the_content_says_who_said_it_when_and_under_which_number() -> None:
+    (said,) = resources(movement("A03", {36: "03"}), "Provenance")
+    (visit,) = resources(movement("A03", {36: "03"}), "Encounter")
+    assert said["target"] == [{"reference": f"urn:uuid:{visit['id']}"}]
+    assert (said["occurredDateTime"], said["recorded"]) == ("2026-03-01T15:35:00-05:00", "2026-03-01T15:41:00-05:00")
+    assert said["activity"]["coding"][0]["code"] == "A03"
+    assert said["entity"][0]["what"]["identifier"] == {"system": "urn:tocengine:feed:stj-adt:control-id", "value": "1"}
+    (facility,) = [each for each in resources(movement("A03"), "Organization") if each["name"] == "STJ Hospital"]
+    assert said["agent"][0]["who"] == {"reference": f"urn:uuid:{facility['id']}"}
+
+
+def test_what_is_said_of_a_person_alone_has_its_source_too() -> None:
+    body = adt("A28", "EVN||20260301", PID)
+    (said,) = resources(body, "Provenance")
+    (patient,) = resources(body, "Patient")
+    assert said["target"] == [{"reference": f"urn:uuid:{patient['id']}"}]
+    assert said["recorded"] == RECEIVED.isoformat()  # a day is no instant
+    assert "occurredDateTime" not in said

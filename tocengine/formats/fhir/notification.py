@@ -19,8 +19,9 @@ from tocengine.formats.fhir.encounter import tracked_encounter
 from tocengine.formats.fhir.ids import URN, encounter_id, facility_id, full_url, patient_id, resource_id
 from tocengine.formats.fhir.patient import tracked_patient
 from tocengine.formats.fhir.resources import (
+    ASSEMBLER,
+    AUTHOR,
     DA_VINCI,
-    TERMINOLOGY,
     US_CORE,
     UUIDS,
     Json,
@@ -55,8 +56,6 @@ _EVENTS: Mapping[TransitionKind, str] = {
     TransitionKind.PATIENT_EXPIRED: "discharge",
     TransitionKind.LOCATION_CHANGE: "transfer",
 }
-_PARTICIPANT_TYPE = TERMINOLOGY + "provenance-participant-type"
-_AUTHOR, _ASSEMBLER = (concept(coding(_PARTICIPANT_TYPE, code)) for code in ("author", "assembler"))
 _CHANGES = {
     TransitionStatus.UPDATED: "Corrects an earlier notice",
     TransitionStatus.CANCELLED: "Cancels an earlier notice: what it told did not stand",
@@ -202,8 +201,8 @@ def _provenance(
     """US Core Provenance as an intermediary owes it: the hospital said it, the engine assembled it (Da Vinci 1.1.0)."""
     came = f"HL7 v2 ADT^{snapshot.trigger}" if snapshot.content_type is ContentType.HL7V2 else "FHIR"
     agents: list[Json] = [
-        {"type": _AUTHOR, "who": reference(facility_id(owner.id))},
-        {"type": _ASSEMBLER, "who": reference(str(operator["id"]))},
+        {"type": AUTHOR, "who": reference(facility_id(owner.id))},
+        {"type": ASSEMBLER, "who": reference(str(operator["id"]))},
     ]
     found: Resource = {
         "resourceType": "Provenance",

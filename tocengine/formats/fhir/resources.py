@@ -92,6 +92,10 @@ _IDENTIFIER_TYPES = {
 """The codes of HL7 table 0203."""
 
 
+AUTHOR, ASSEMBLER = (concept(coding(TERMINOLOGY + "provenance-participant-type", c)) for c in ("author", "assembler"))
+"""Who said it, and who put it together: Provenance.agent.type."""
+
+
 def is_identifier_type(code: str) -> bool:
     """Whether `code` is one of HL7 table 0203."""
     return code in _IDENTIFIER_TYPES

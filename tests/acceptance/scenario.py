@@ -55,6 +55,7 @@ class Scenario:
     hospital: Hospital
     endings: dict[str, Ending] = field(default_factory=dict)
     shown: list[Shown] = field(default_factory=list)
+    opted_out: list[str] = field(default_factory=list)  # numbers of patients who want nothing told
     steps: list[tuple[list[Said], list[Expected]]] = field(default_factory=list)
 
     @property
@@ -134,6 +135,7 @@ def write_partners(folder: Path, port: int, secret: bytes, scenarios: list[Scena
             {"facility": HAVEN, "members": [member(m) for s in scenarios for m in (s.mrn, f"{s.mrn}B")]},
             {"facility": MEADOW, "members": [member(s.other) for s in scenarios]},
         ],
+        "opt_outs": [member(mrn) for s in scenarios for mrn in s.opted_out],
     }
     path = folder / "scenarios.yaml"
     path.write_text(yaml.safe_dump(directory, sort_keys=False), encoding="utf-8")

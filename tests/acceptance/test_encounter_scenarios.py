@@ -210,6 +210,17 @@ def an_admission_reversed_to_outpatient(s: Scenario) -> None:
     s.ends("REGISTERED")
 
 
+def a_merge_with_a_patient_who_opted_out(s: Scenario) -> None:  # 12
+    silent = f"{s.mrn}B"
+    s.opted_out = [silent]
+    s.step("A01", "10:00", "I", haven("INPATIENT_ADMIT"))
+    s.step("A04", "10:05", "E", suffix="B", mrn=silent)
+    s.send([s.hospital.merges("10:30", into=s.mrn, prior=silent, day=s.day)])
+    s.step("A03", "15:00", "I", mrn=silent, disposition=HOME)
+    s.ends("DISCHARGED", untold=("OPTED_OUT",))
+    s.ends("ED", "B", untold=("OPTED_OUT",))
+
+
 def _moved(s: Scenario, trigger: str, **more: Any) -> None:
     """An ED arrival of Haven's patient turns out to be of Meadow's, who is somebody else."""
     s.step("A04", "10:00", "E", haven("ED_REGISTRATION"), name="BRANDT^MAX", pid={18: f"H{s.number}"})

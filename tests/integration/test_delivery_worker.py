@@ -438,3 +438,30 @@ async def test_nothing_is_sent_where_the_audit_cannot_be_written(pool: Pool) -> 
                 assert receiver.requests == []
                 await transaction.rollback()
             await eventually(lambda: receiver.arrivals == ids(pairs), "sent once the audit is back")
+
+
+async def test_an_opt_out_stops_what_waits_but_no_cancellation(pool: Pool) -> None:
+    async with receiving() as receiver:
+        queued = lane(1), lane(1)
+        (told, snapshot), (taken_back, other) = queued[0][0], queued[1][0]
+        taken_back = replace(taken_back, status=TransitionStatus.CANCELLED)
+        key, survivor = snapshot.patient_key, uuid4()
+        people = "insert into patient (patient_id, domain, value, survivor_id, updated_at) values ($1, $2, $3, $4, $5)"
+        await pool.execute(people, survivor, key.domain, key.value, None, clock())
+        await pool.execute(people, uuid4(), key.domain, "an older number", survivor, clock())
+        await pool.execute(
+            "insert into panel_member (recipient_id, domain, value, applied_at) values ($1, $2, $3, $4)",
+            f"opt-out:{SUNNYSIDE}", key.domain, "an older number", clock(),
+        )  # fmt: skip
+        await queue(pool, (told, snapshot), (taken_back, other))
+        async with delivering(pool, StaticDirectory(make_recipient(webhook(receiver.url)))):
+            await eventually(lambda: len(receiver.requests) == 1, "the cancellation arrives")
+
+            async def dropped() -> bool:
+                return (await states(pool))[told.notice_id] == "SUPPRESSED"
+
+            await eventually(dropped, "the notice is dropped")
+        assert [headers["webhook-id"] for headers, _ in receiver.requests] == [str(taken_back.notice_id)]
+        assert await pool.fetchval("select reason from notice where notice_id = $1", told.notice_id) == "OPTED_OUT"
+        assert await audit_actions(pool, told.notice_id) == ["NOTICE_DROPPED"]
+        assert await open_items(pool) == []

@@ -189,3 +189,29 @@ async def test_only_one_version_can_be_in_force(pool: Pool, tmp_path: Path) -> N
         await pool.execute(
             "insert into directory_object select kind, id, 9, body, applied_at, applied_by from directory_object"
         )
+
+
+async def test_opt_outs_are_retired_only_by_a_file_that_lists_them(pool: Pool, tmp_path: Path) -> None:
+    path = tmp_path / "directory.yaml"
+
+    async def in_force() -> list[tuple[str, str]]:
+        query = (
+            "select recipient_id, value from panel_member where recipient_id like 'opt-out:%' and retired_at is null"
+        )
+        return [tuple(row) for row in await pool.fetch(query + " order by 1, 2")]
+
+    everybody, one = '{domain: STJ, value: "1"}', '{domain: STJ, value: "2", facility: meadow}'
+    done = await _apply(pool, path, f"{DIRECTORY}opt_outs: [{everybody}, {one}]\n")
+    assert {panel.recipient_id: panel.added for panel in done.panels if panel.recipient_id != SUNNYSIDE} == {
+        "opt-out:": 1,
+        "opt-out:facility:meadow": 1,
+    }
+    both = [("opt-out:", "1"), ("opt-out:facility:meadow", "2")]
+    await _apply(pool, path, DIRECTORY, prune=True)
+    assert await in_force() == both
+    await _apply(pool, path, f"{DIRECTORY}opt_outs: [{everybody}]\n")
+    assert await in_force() == both
+    await _apply(pool, path, f"{DIRECTORY}opt_outs: [{everybody}]\n", prune=True)
+    assert await in_force() == both[:1]
+    with pytest.raises(ConfigurationError, match="there is no facility nowhere"):
+        await _apply(pool, path, f"{DIRECTORY}opt_outs: [{{domain: STJ, value: A, facility: nowhere}}]\n")

@@ -147,6 +147,7 @@ def test_the_schema_of_the_directory_has_the_keys_the_reader_knows() -> None:
     assert set(definitions["practitioner"]["properties"]) == set(directory_file._COMMON)
     assert set(definitions["endpoint"]["properties"]) == set(directory_file._ENDPOINT)
     assert set(definitions["member"]["properties"]) == set(directory_file._MEMBER)
+    assert set(definitions["opt_out"]["properties"]) == set(directory_file._OPT_OUT)
     assert definitions["subscription"]["properties"]["events"]["items"]["enum"] == sorted(OUTWARD_KINDS)
     assert definitions["subscription"]["properties"]["level"]["enum"] == list(Level)
     assert definitions["endpoint"]["properties"]["channel"]["enum"] == list(ChannelKind)

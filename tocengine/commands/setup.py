@@ -10,7 +10,7 @@ from tocengine.commands import output
 from tocengine.commands.session import ConfigOption, JsonOption, connected, load, run, user
 from tocengine.config_file import domains_by_name
 from tocengine.errors import ConfigurationError, TocError
-from tocengine.model.directory import RecipientKind
+from tocengine.model.directory import OPT_OUT, RecipientKind
 from tocengine.routing.apply import Plan, plan, plan_panel
 from tocengine.routing.apply import apply as apply_plan
 from tocengine.routing.directory_file import load_directory_file, recipient_id
@@ -81,7 +81,11 @@ def _show_plan(done: Plan, plan_only: bool) -> None:
             counts += (
                 f", {panel.missing} {'retired' if panel.prune else 'not in the file and kept: --prune retires them'}"
             )
-        output.stdout.print(f"panel   {panel.recipient_id}: {counts}", markup=False)
+        if panel.recipient_id.startswith(OPT_OUT):
+            whom = panel.recipient_id.removeprefix(OPT_OUT) or "anybody"
+            output.stdout.print(f"opt-out from telling {whom}: {counts}", markup=False)
+        else:
+            output.stdout.print(f"panel   {panel.recipient_id}: {counts}", markup=False)
     if not done.changes and not any(panel.added or panel.changed for panel in done.panels):
         output.stdout.print("Nothing to change.")
     elif plan_only:

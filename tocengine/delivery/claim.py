@@ -16,7 +16,7 @@ from tocengine.delivery import postgres
 from tocengine.delivery.addresses import AddressBook
 from tocengine.delivery.attempts import Attempt, Lane, Release
 from tocengine.delivery.breaker import FRESH, EndpointStanding, EndpointStatus
-from tocengine.delivery.freshness import Ended, Head, Ready, Waiting, check
+from tocengine.delivery.freshness import TAKES_BACK, Ended, Head, Ready, Waiting, check
 from tocengine.delivery.lifecycle import EndReason
 from tocengine.delivery.work import endpoint_changed, notice_ended
 from tocengine.formats.packing import unpack
@@ -131,6 +131,7 @@ class Claimer:
                 plan.releases.append(Release(lane=lane, due_at=now + timedelta(seconds=BUSY_S)))
             else:
                 self._examine(plan, lane, row, standings, now)
+        await self._drop_opted_out(transaction, plan, now)
         await self._render(transaction, plan, now)
         await self._write(transaction, plan, lanes, now)
         return Claim(attempts=plan.attempts, lanes=len(lanes), standings={**standings, **plan.standings})
@@ -202,6 +203,20 @@ class Claimer:
                     plan.releases.append(Release(lane=lane, due_at=None, waits_for=found.endpoint.id, until=until))
                 else:
                     plan.candidates.append(_Candidate(lane, head, snapshot, found, address))
+
+    async def _drop_opted_out(self, transaction: Transaction, plan: _Plan, now: datetime) -> None:
+        """Ends what the patient does not want told any more. What takes back an earlier notice goes all the same."""
+        telling = [
+            (one.head.notice.notice_id, one.lane.recipient_id, one.snapshot.patient_key)
+            for one in plan.candidates
+            if one.head.notice.status not in TAKES_BACK
+        ]
+        denied = await postgres.opted_out(transaction, telling, now.date()) if telling else frozenset()
+        for one in plan.candidates:
+            if one.head.notice.notice_id in denied:
+                ended = Ended(NoticeState.SUPPRESSED, EndReason.OPTED_OUT)
+                plan.end(one.lane, one.head.notice.notice_id, ended, now, one.snapshot.feed)
+        plan.candidates = [one for one in plan.candidates if one.head.notice.notice_id not in denied]
 
     async def _render(self, transaction: Transaction, plan: _Plan, now: datetime) -> None:
         wanted = [

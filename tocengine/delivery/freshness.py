@@ -12,7 +12,7 @@ from tocengine.model.encounter import TransitionStatus
 from tocengine.model.ids import EndpointId
 from tocengine.model.notice import Notice, NoticeState
 
-_TAKES_BACK = (TransitionStatus.CANCELLED, TransitionStatus.RETRACTED)
+TAKES_BACK = (TransitionStatus.CANCELLED, TransitionStatus.RETRACTED)
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ def _usable(
     carrying = [
         index
         for index, endpoint in enumerate(recipient.endpoints)
-        if notice.status not in _TAKES_BACK or endpoint.channel is not ChannelKind.FHIR or endpoint.accepts_cancel
+        if notice.status not in TAKES_BACK or endpoint.channel is not ChannelKind.FHIR or endpoint.accepts_cancel
     ]
     usable = tuple(
         index

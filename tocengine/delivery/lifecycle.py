@@ -22,6 +22,7 @@ class EndReason(StrEnum):
     NO_RECIPIENT = "NO_RECIPIENT"
     CANCELLATION_NOT_SENDABLE = "CANCELLATION_NOT_SENDABLE"
     RENDER_FAILED = "RENDER_FAILED"
+    OPTED_OUT = "OPTED_OUT"
 
 
 WORK_FOR_REASON = {
@@ -32,7 +33,8 @@ WORK_FOR_REASON = {
     EndReason.RENDER_FAILED: WorkKind.NOTICE_UNDELIVERABLE,
     EndReason.CANCELLATION_NOT_SENDABLE: WorkKind.CANCELLATION_NOT_SENDABLE,
 }
-"""Which ends a person must hear of. A recipient retired on purpose is none of them."""
+"""Which ends a person must hear of. A recipient retired on purpose is none of them,
+and neither is a patient who wants nothing told."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """Owns the SQL of delivery: every function is one statement over a whole batch, inside the caller's transaction."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 import asyncpg
@@ -11,7 +11,8 @@ from tocengine.delivery.breaker import EndpointStanding, EndpointStatus
 from tocengine.delivery.freshness import Ended
 from tocengine.delivery.lifecycle import Verdict
 from tocengine.formats.packing import unpack
-from tocengine.model.ids import EncounterId, RecipientId
+from tocengine.model.identity import PatientKey
+from tocengine.model.ids import EncounterId, NoticeId, RecipientId
 from tocengine.model.notice import NoticeState
 from tocengine.ports import Transaction
 from tocengine.postgres import load_queries
@@ -81,6 +82,21 @@ async def heads(transaction: Transaction, lanes: Sequence[Lane]) -> Mapping[tupl
         QUERIES["heads"], [lane.recipient_id for lane in lanes], [lane.encounter_id for lane in lanes]
     )
     return {(row["recipient_id"], row["encounter_id"]): row for row in rows}
+
+
+async def opted_out(
+    transaction: Transaction, notices: Sequence[tuple[NoticeId, RecipientId, PatientKey]], day: date
+) -> frozenset[UUID]:
+    """Which of these notices, each with its recipient and patient, the patient does not want told on `day`."""
+    rows = await transaction.fetch(
+        QUERIES["opted_out"],
+        [notice_id for notice_id, _, _ in notices],
+        [recipient_id for _, recipient_id, _ in notices],
+        [patient.domain for _, _, patient in notices],
+        [patient.value for _, _, patient in notices],
+        day,
+    )
+    return frozenset(row["notice_id"] for row in rows)
 
 
 async def charts(transaction: Transaction, snapshots: Sequence[UUID]) -> Mapping[UUID, bytes]:

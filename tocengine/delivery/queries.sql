@@ -93,6 +93,21 @@ join notice n on n.notice_id = first.notice_id
 join snapshot s on s.snapshot_id = n.snapshot_id
 for update of n skip locked
 
+-- name: opted_out
+-- Of these notices, those that the patient, under any number of hers, does not want told on day $5. A number that changed
+-- hands stands for its former owner.
+select distinct w.notice_id
+from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as w (notice_id, recipient_id, domain, value)
+join patient named on named.domain = w.domain and named.value = w.value
+cross join lateral (
+    select known.domain, known.value from patient known
+    where (known.patient_id = coalesce(named.survivor_id, named.patient_id)
+           or known.survivor_id = coalesce(named.survivor_id, named.patient_id)) and known.moved_from is null
+) as known
+join panel_member m on m.domain = known.domain and m.value = known.value and m.retired_at is null
+where m.recipient_id in ('opt-out:', 'opt-out:' || w.recipient_id)
+  and (m.starts is null or m.starts <= $5) and (m.ends is null or m.ends >= $5)
+
 -- name: charts
 select snapshot_id, fhir from snapshot where snapshot_id = any($1::uuid[])
 

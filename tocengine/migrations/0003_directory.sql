@@ -13,7 +13,7 @@ create table directory_object (
 create unique index directory_object_in_force on directory_object (kind, id) where retired_at is null;
 
 create table panel_member (
-    recipient_id text        not null,
+    recipient_id text        not null,  -- or opt-out:RECIPIENT, opt-out: for everybody: who may not be told of the patient
     domain       text        not null,
     value        text        not null,
     starts       date,

@@ -84,3 +84,12 @@ class PanelMember(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     given: str = ""
     birth_date: str = ""
     sex: str = ""
+
+
+OPT_OUT = "opt-out:"
+
+
+def opt_out_of(recipient_id: str) -> RecipientId:
+    """Under what an opt-out is kept: as the panel of those whom a recipient, or anybody at all (""), may not be told
+    of. So it is matched by every number of the patient, as a panel is."""
+    return RecipientId(f"{OPT_OUT}{recipient_id}")

@@ -9,7 +9,7 @@ import msgspec
 
 from tocengine.errors import ConfigurationError
 from tocengine.model.audit import AuditAction, AuditRecord
-from tocengine.model.directory import Recipient
+from tocengine.model.directory import OPT_OUT, Recipient
 from tocengine.model.ids import RecipientId
 from tocengine.ports import AuditTrail, Transaction
 from tocengine.routing.directory_file import DirectoryFile
@@ -131,11 +131,15 @@ async def _plan(connection: Transaction, file: DirectoryFile, prune: bool) -> Pl
         if recipient_id not in listed
     ]
     for panel in file.panels:
-        if panel.recipient_id not in listed and (prune or panel.recipient_id not in in_force):
+        recipient_id = RecipientId(panel.recipient_id.removeprefix(OPT_OUT))
+        if recipient_id and recipient_id not in listed and (prune or recipient_id not in in_force):
             raise ConfigurationError(
-                f"there is no {panel.recipient_id.replace(':', ' ')}", file=str(file.path), line=panel.line
+                f"there is no {recipient_id.replace(':', ' ')}", file=str(file.path), line=panel.line
             )
     owners = [panel.recipient_id for panel in file.panels]
+    if file.opt_outs:
+        rows = await connection.fetch(QUERIES["opt_outs_in_force"])
+        owners += [RecipientId(row["recipient_id"]) for row in rows if row["recipient_id"] not in owners]
     members = (member for panel in file.panels for member in panel.members)
     await stage(connection, member_rows(members), str(file.path))
     panels = await staged_changes(connection, owners, prune) if owners else ()

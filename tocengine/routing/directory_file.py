@@ -19,6 +19,7 @@ from tocengine.model.directory import (
     Recipient,
     RecipientKind,
     Subscription,
+    opt_out_of,
 )
 from tocengine.model.encounter import TransitionKind
 from tocengine.model.identity import valid_npi
@@ -36,6 +37,7 @@ _EVENTS = tuple(sorted(kind.value for kind in OUTWARD_KINDS))
 _COMMON = ("id", "name", "npi", "endpoints", "subscription")
 _FACILITY = (*_COMMON, "type", "ccn", "aliases")
 _ENDPOINT = ("id", "channel", "url", "secret", "headers", "accepts_cancel", "timeout_s")
+_OPT_OUT = ("domain", "value", "from", "to", "facility", "practitioner")
 _MEMBER = ("domain", "value", "from", "to", "family", "given", "birth_date", "sex")
 
 
@@ -53,6 +55,7 @@ class DirectoryFile(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     recipients: tuple[Recipient, ...]
     panels: tuple[Panel, ...]
+    opt_outs: bool = False  # it lists them: then those in force and not listed are missing
     warnings: tuple[str, ...] = ()
 
 
@@ -82,7 +85,7 @@ class _Reader:
         self.spellings: dict[tuple[str | None, str], list[str]] = {}
 
     def read(self, root: Item) -> DirectoryFile:
-        fields = root.fields("the file", ("version", "facilities", "practitioners", "panels"), ("version",))
+        fields = root.fields("the file", ("version", "facilities", "practitioners", "panels", "opt_outs"), ("version",))
         if "version" in fields and fields["version"].text("version") != VERSION:
             fields["version"].problem("this program reads version 1 of the format")
         recipients: list[Recipient] = []
@@ -90,12 +93,19 @@ class _Reader:
             if key in fields:
                 recipients += [self._recipient(item, kind) for item in fields[key].items(key)]
         panels = self._panels(fields["panels"]) if "panels" in fields else ()
+        panels += self._opt_outs(fields["opt_outs"]) if "opt_outs" in fields else ()
         warnings = tuple(
             f'"{spelling}" names {" and ".join(ids)}: a discharge to it is sent to neither'
             for (_, spelling), ids in self.spellings.items()
             if len(ids) > 1
         )
-        return DirectoryFile(path=self.path, recipients=tuple(recipients), panels=panels, warnings=warnings)
+        return DirectoryFile(
+            path=self.path,
+            recipients=tuple(recipients),
+            panels=panels,
+            opt_outs="opt_outs" in fields,
+            warnings=warnings,
+        )
 
     # --- facilities and practitioners
 
@@ -232,8 +242,26 @@ class _Reader:
             panels.append(Panel(identity, tuple(members), element.line))
         return tuple(panels)
 
+    def _opt_outs(self, item: Item) -> tuple[Panel, ...]:
+        """By whom they shut out: one recipient, or everybody."""
+        found: dict[RecipientId, tuple[list[PanelMember], dict[tuple[str, str], int], int]] = {}
+        for element in item.items("opt_outs"):
+            fields = element.fields("an opt-out", _OPT_OUT, ("domain", "value"))
+            named = [kind for kind in RecipientKind if kind.value in fields]
+            if len(named) > 1:
+                element.problem('an opt-out names a "facility", a "practitioner", or neither: then nobody is told')
+                continue
+            refused = recipient_id(named[0], fields.pop(named[0].value).text(named[0].value)) if named else ""
+            members, lines, _ = found.setdefault(opt_out_of(refused), ([], {}, element.line))
+            members.append(self._person(element, fields, opt_out_of(refused), lines))
+        return tuple(Panel(owner, tuple(members), line) for owner, (members, _, line) in found.items())
+
     def _member(self, item: Item, owner: RecipientId, lines: dict[tuple[str, str], int]) -> PanelMember:
-        fields = item.fields("a member", _MEMBER, ("domain", "value"))
+        return self._person(item, item.fields("a member", _MEMBER, ("domain", "value")), owner, lines)
+
+    def _person(
+        self, item: Item, fields: dict[str, Item], owner: RecipientId, lines: dict[tuple[str, str], int]
+    ) -> PanelMember:
         said = {name: field.text(name) for name, field in fields.items()}
         domain, value = self.domain(said.get("domain", "")), said.get("value", "")
         if domain is None:

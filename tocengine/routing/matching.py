@@ -5,7 +5,7 @@ from datetime import date
 
 import msgspec
 
-from tocengine.model.directory import Recipient
+from tocengine.model.directory import OPT_OUT, Recipient
 from tocengine.model.encounter import Fact, TrackedEncounter, TransitionKind
 from tocengine.model.facts import CareSetting, known
 from tocengine.model.identity import PatientKey
@@ -79,6 +79,13 @@ class Matches(msgspec.Struct, frozen=True, kw_only=True):
     destination_blocked: ReasonCode | None = None
     destination_evidence: str = ""
     own_facility: frozenset[RecipientId] = frozenset()
+    opted_out: frozenset[RecipientId] = frozenset()  # whom the patient does not want told; "" is everybody
+
+    def refusal(self, recipient_id: RecipientId) -> ReasonCode | None:
+        """What the patient wants told to this recipient, under any of her numbers: a refusal of one wins."""
+        if RecipientId("") in self.opted_out:
+            return ReasonCode.OPTED_OUT
+        return ReasonCode.RECIPIENT_DENIED if recipient_id in self.opted_out else None
 
     def candidates(self, fact: Fact) -> tuple[Candidate, ...]:
         """Who might be told of `fact`; several bases of one recipient merge, the strongest first."""
@@ -97,7 +104,7 @@ class Matches(msgspec.Struct, frozen=True, kw_only=True):
                 recipient_id,
                 basis,
                 "; ".join(evidence),
-                ReasonCode.FILTERED if recipient_id in self.own_facility else blocked,
+                ReasonCode.FILTERED if recipient_id in self.own_facility else blocked or self.refusal(recipient_id),
             )
             for recipient_id, (basis, evidence, blocked) in found.items()
         )
@@ -142,7 +149,8 @@ def match(
     directory: Directory,
     facilities: Mapping[FacilityId, SendingFacility],
 ) -> Matches:
-    """Everyone who has to do with `tracked`; `hits` are the panel members with one of its identifiers."""
+    """Everyone who has to do with `tracked`; `hits` are the panel members, and opt-outs, with one of its
+    identifiers."""
     encounter = tracked.snapshot.encounter
     disposition, destination = known(encounter.disposition), known(encounter.destination)
     setting = disposition.care_setting if disposition else CareSetting.UNKNOWN
@@ -161,8 +169,17 @@ def match(
             expected = expected or resolved.problem is not Problem.NOT_NAMED
     else:
         expected = False
+    hits = tuple(hits)
+    today = tracked.snapshot.received_at.date()
     return Matches(
-        panel=tuple(hits),
+        panel=tuple(hit for hit in hits if not hit.recipient_id.startswith(OPT_OUT)),
+        opted_out=frozenset(
+            RecipientId(hit.recipient_id.removeprefix(OPT_OUT))
+            for hit in hits
+            if hit.recipient_id.startswith(OPT_OUT)
+            and (hit.starts is None or hit.starts <= today)
+            and (hit.ends is None or today <= hit.ends)
+        ),
         primary_care=_primary_care(tracked, directory),
         destination=resolved,
         destination_expected=expected,

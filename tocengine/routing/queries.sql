@@ -7,7 +7,7 @@ select version from directory_version
 select body from directory_object where retired_at is null
 
 -- name: panel_hits
--- Members in force with one of the patients' identifiers; `encounter` is the index in the batch.
+-- Members in force with one of the patients' identifiers, opt-outs too; `encounter` is the index in the batch.
 select p.encounter, m.recipient_id, m.domain, m.starts, m.ends
 from unnest($1::int[], $2::text[], $3::text[]) as p (encounter, domain, value)
 join panel_member m on m.domain = p.domain and m.value = p.value and m.retired_at is null
@@ -179,6 +179,9 @@ select o.recipient_id,
        (select count(*) from kept k where k.recipient_id = o.recipient_id and k.changed) as changed,
        (select count(*) from missing m where m.recipient_id = o.recipient_id) as missing
 from unnest($1::text[]) as o (recipient_id)
+
+-- name: opt_outs_in_force
+select distinct recipient_id from panel_member where recipient_id like 'opt-out:%' and retired_at is null
 
 -- name: retire_changed_members
 update panel_member m set retired_at = $1 from panel_stage s

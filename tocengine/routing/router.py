@@ -163,7 +163,8 @@ class Router:
         still_theirs = told.recipient_id in related or (
             Basis.DESTINATION in told.basis and not snapshot.encounter.destination and not self._of_another(told)
         )
-        if status is S.CANCELLED and still_theirs and not self.tracked.part2 and recipient is not None:
+        refused = self.tracked.part2 or self.matches.refusal(told.recipient_id)
+        if status is S.CANCELLED and still_theirs and not refused and recipient is not None:
             return snapshot.snapshot_id, rules.level_for(self.tracked, told.basis, recipient)
         return told.notice().snapshot_id, Level.COP_MIN
 
@@ -209,7 +210,8 @@ class Router:
         if drop is None and entry.reason is verdict.reason:
             return None
         decision = self.make.decision(key, fact.watched, candidate.basis, verdict.reason, evidence=candidate.evidence)
-        return Ruling(key=key, decision=decision, drop=drop)
+        conflict = verdict.reason is ReasonCode.RECIPIENT_DENIED and Basis.DESTINATION in candidate.basis
+        return Ruling(key=key, decision=decision, drop=drop, work=self.make.refused(key) if conflict else None)
 
     def _tell(self, key: LedgerKey, entry: Entry, fact: Fact, candidate: Candidate, level: Level) -> Ruling | None:
         told, pending = entry.told, entry.pending
@@ -253,10 +255,17 @@ class Router:
                 return None
             decision = self.make.decision(key, pending.watched, pending.basis, ReasonCode.SUPERSEDED)
             return Ruling(key=key, decision=decision, drop=drop)
-        misled = Basis.DESTINATION in told.basis or self._of_another(told) or told.watched != fact.watched
+        misled = told.watched != fact.watched or (
+            not self._refused_since(told) and (Basis.DESTINATION in told.basis or self._of_another(told))
+        )
         if not misled or self._no_longer_watched():
             return Ruling(key=key, drop=drop) if drop else None
         return self._follow_up(key, entry, told, S.RETRACTED, fact.kind, drop)
+
+    def _refused_since(self, told: LedgerRow) -> bool:
+        """Whether the patient, who was meant then as now, no longer wants this recipient told: it keeps what it was
+        rightly told, as long as that is so."""
+        return told.patient_id in self.tracked.number_ids and self.matches.refusal(told.recipient_id) is not None
 
     def _of_another(self, told: LedgerRow) -> bool:
         """Whether what was told was about another patient than the one whose visit it is now. Once a merge has made

@@ -150,6 +150,19 @@ class Maker:
             notice_id=told.notice_id,
         )
 
+    def refused(self, key: LedgerKey) -> WorkItem:
+        """The request to settle with the patient that she is discharged to a facility she does not want told."""
+        snapshot = self.tracked.snapshot
+        return WorkItem(
+            kind=WorkKind.DESTINATION_REFUSED,
+            subject=f"{self.tracked.encounter_id}|{key[0]}",
+            summary="A discharge goes to a facility that the patient does not want told; it was not.",
+            opened_at=self.now,
+            feed=snapshot.feed,
+            message_id=snapshot.message_id,
+            encounter_id=self.tracked.encounter_id,
+        )
+
     def unresolved(self, problem: Problem | None) -> WorkItem:
         """The request to find out which facility a discharge goes to."""
         ambiguous = problem is Problem.AMBIGUOUS

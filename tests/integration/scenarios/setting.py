@@ -60,9 +60,13 @@ def person(name: str, npi: str) -> str:
 
 
 def directory(
-    facilities: Sequence[str] = (), practitioners: Sequence[str] = (), panels: Mapping[str, Sequence[str]] | None = None
+    facilities: Sequence[str] = (),
+    practitioners: Sequence[str] = (),
+    panels: Mapping[str, Sequence[str]] | None = None,
+    opt_outs: Sequence[str] = (),
 ) -> str:
-    """A directory file; `panels` names medical record numbers, or whole member mappings, by facility."""
+    """A directory file; `panels` names medical record numbers, or whole member mappings, by facility; `opt_outs` are
+    mappings."""
     lines = ["version: 1"]
     if facilities:
         lines += ["facilities:", *facilities]
@@ -73,6 +77,8 @@ def directory(
         for facility, members in panels.items():
             shown = ", ".join(m if m.startswith("{") else f'{{domain: STJ, value: "{m}"}}' for m in members)
             lines.append(f"  - facility: {facility}\n    members: [{shown}]")
+    if opt_outs:
+        lines += ["opt_outs:", *(f"  - {said}" for said in opt_outs)]
     return "\n".join(lines) + "\n"
 
 

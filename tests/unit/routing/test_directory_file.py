@@ -144,3 +144,40 @@ def test_what_is_no_directory(tmp_path: Path, text: str, expected: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load_directory_file(tmp_path / "none.yaml")
+
+
+def test_opt_outs_are_kept_by_whom_they_shut_out(tmp_path: Path) -> None:
+    path = tmp_path / "directory.yaml"
+    path.write_text(
+        GOOD
+        + """\
+opt_outs:
+  - {domain: STJ, value: "5551"}
+  - {domain: STJ, value: "5552", facility: sunnyside, to: 2026-06-30}
+  - {domain: STJ, value: "5553", facility: sunnyside}
+"""
+    )
+    file = load_directory_file(path)
+    kept = {panel.recipient_id: [member.value for member in panel.members] for panel in file.panels}
+    assert kept == {
+        "facility:sunnyside": ["0012345"],
+        "opt-out:": ["5551"],
+        "opt-out:facility:sunnyside": ["5552", "5553"],
+    }
+    assert file.opt_outs
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("{domain: STJ, value: A, facility: sunnyside, practitioner: patel}", 'names a "facility", a "practitioner"'),
+        ("{domain: STJ}", '"value"'),
+        ("{domain: STJ, value: A, from: 2026-02-01, to: 2026-01-01}", "cannot end before it starts"),
+        ("{domain: STJ, value: A, family: LEE}", '"family"'),
+    ],
+)
+def test_an_opt_out_that_cannot_be_meant(tmp_path: Path, line: str, found: str) -> None:
+    path = tmp_path / "directory.yaml"
+    path.write_text(f"{GOOD}opt_outs:\n  - {line}\n")
+    with pytest.raises(ConfigurationError, match=found):
+        load_directory_file(path)

@@ -8,9 +8,13 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 import msgspec
+from msgspec import UNSET
 
+from tocengine.encounters.fold import in_order
+from tocengine.encounters.matrix import Action, cell_of
+from tocengine.encounters.named import said_of
 from tocengine.encounters.state import BeganAs, Folded, Movement
-from tocengine.encounters.steps import class_said, says_converted
+from tocengine.encounters.steps import class_said, says_converted, step_of
 from tocengine.model.encounter import EncounterState
 from tocengine.model.event import Event
 from tocengine.model.facts import PatientClass, known
@@ -18,6 +22,7 @@ from tocengine.model.facts import PatientClass, known
 WITHIN = timedelta(hours=6)
 MOVES_A_STAY = frozenset({"A01", "A03", "A04", "A06", "A07", "A11", "A13", "Z99"})
 OVERLAPS = "overlapping_encounter"
+STAYS = (PatientClass.EMERGENCY, PatientClass.INPATIENT)
 
 
 def concerns_others(event: Event) -> bool:
@@ -28,8 +33,39 @@ def concerns_others(event: Event) -> bool:
     stated = class_said(said)
     if event.trigger == "A03":
         converted = said is not msgspec.UNSET and says_converted(said)
-        return converted or stated is PatientClass.EMERGENCY
-    return stated in (PatientClass.EMERGENCY, PatientClass.INPATIENT) or event.trigger in ("A11", "A13", "A07", "Z99")
+        return converted or stated in STAYS
+    return stated in STAYS or event.trigger in ("A11", "A13", "A07", "Z99")
+
+
+def may_turn(folded: Folded, event: Event) -> bool:
+    """Whether `event`, which usually changes nothing for other visits, may do so for a visit in this state: an update
+    that implies an arrival, one that comes late, an account number or a closing that was not known."""
+    stay = (EncounterState.ED, EncounterState.INPATIENT)
+    said = said_of(event)
+    if class_said(said) not in STAYS and not any(movement.state in stay for movement in folded.movements):
+        return False
+    account = said.account_number
+    return (
+        cell_of(folded.state, step_of(event, folded.visit)).action is not Action.KEEP
+        or not in_order(folded, event)
+        or (account is not UNSET and account != folded.encounter.account_number)
+        or (said.disposition is not UNSET and says_converted(said) != says_converted(folded.encounter))
+        or (folded.became_stay is not None and said.location is not UNSET)
+    )
+
+
+def bearing(folded: Folded) -> tuple[object, ...]:
+    """What of a visit it follows from which other visits are one stay with it."""
+    said = folded.encounter
+    return (
+        folded.movements,
+        folded.facility,
+        folded.rehearsal,
+        said.account_number,
+        says_converted(said),
+        folded.sensitivity,
+        folded.part2,
+    )
 
 
 def related(folded: Folded, others: Iterable[Folded]) -> Folded:

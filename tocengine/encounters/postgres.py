@@ -15,9 +15,9 @@ from tocengine.encounters.identity import encounter_id_of, patient_id_of
 from tocengine.encounters.postgres_due import StaleAfter, fire_due, store_due
 from tocengine.encounters.postgres_held import count_waiting, read_ended, read_waiting, store_waiting, take_out
 from tocengine.encounters.postgres_identity import (
+    know,
     lock_register,
     read_account_edges,
-    read_families,
     read_statements,
     read_visit_edges,
 )
@@ -33,7 +33,7 @@ from tocengine.encounters.postgres_rows import (
     store_transitions,
     write_batch,
 )
-from tocengine.encounters.refolding import refolding
+from tocengine.encounters.refolding import named_in, refolding
 from tocengine.encounters.tracker import Batch
 from tocengine.errors import EventDataError
 from tocengine.formats.fhir.chart import overlay, renamed
@@ -209,11 +209,6 @@ class PostgresTracker:
         register = await lock_register(transaction, events, now)
         visit_edges = await read_visit_edges(transaction, events)
         rows = await lock_encounters(transaction, events, register, homes, visit_edges, now)
-        strangers = {row.owner_id for row in rows.values() if not register.knows(row.owner_id)}
-        if strangers:  # a visit that belongs to a patient other than its message names
-            register.add(await read_families(transaction, strangers))
-            for row in rows.values():
-                row.patient_id = register.root_of(row.owner_id)
         late, stated, some_may_wait = refolding(rows, events, register, window)
         late |= homes.keys() & rows.keys()
         for each in waiting:
@@ -222,6 +217,9 @@ class PostgresTracker:
         room = window.most - await count_waiting(transaction) if some_may_wait else 0
         if late:
             await read_history(transaction, rows, late)
+            named = named_in(rows, late)
+            await know(transaction, register, named)
+            stated |= {root for root in map(register.root_of, named) if register.statements(root)}
         statements = await read_statements(transaction, register, stated, now)
         accounts = await read_account_edges(transaction, events, statements.values())
         batch = Batch(

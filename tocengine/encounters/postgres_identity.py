@@ -90,6 +90,13 @@ async def read_families(transaction: Transaction, ids: Iterable[PatientId]) -> l
     ]
 
 
+async def know(transaction: Transaction, register: Register, numbers: Iterable[PatientId]) -> None:
+    """Makes numbers known to `register` that no event of the batch names, such as another owner of a visit."""
+    strangers = {number for number in numbers if not register.knows(number)}
+    if strangers:
+        register.add(await read_families(transaction, strangers))
+
+
 async def read_edges(transaction: Transaction, kind: EdgeKind, ids: Collection[UUID]) -> list[Edge]:
     """All that was ever said of keys of a kind that hang together with `ids`."""
     if not ids:

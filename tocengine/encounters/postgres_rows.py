@@ -23,9 +23,9 @@ from tocengine.encounters.identity import (
     rekeyed_visits,
     rekeys,
 )
-from tocengine.encounters.joining import concerns_others
+from tocengine.encounters.joining import concerns_others, may_turn
 from tocengine.encounters.machine import WATCHED_AFTER_CLOSE
-from tocengine.encounters.postgres_identity import write_edges, write_patients
+from tocengine.encounters.postgres_identity import know, write_edges, write_patients
 from tocengine.encounters.rows import Row, Stored, is_statement, visits_of
 from tocengine.encounters.state import EncounterBody, Folded
 from tocengine.encounters.steps import settled
@@ -130,11 +130,30 @@ async def lock_encounters(
         found = await transaction.fetch(
             SQL["lock_encounters"], sorted(wanted), list(people), earliest - timedelta(minutes=1), list(leaving)
         )
+        await know(transaction, register, (row["patient_id"] for row in found))
         rows = {row["encounter_id"]: _row(row, register) for row in found}
         survivors = {row.survivor_id for row in rows.values() if row.survivor_id is not None}
-        if survivors <= wanted:
+        concerned = _also_concerned(events, rows, register)
+        if survivors <= wanted and concerned <= people:
             return rows
         wanted |= survivors
+        people |= concerned
+
+
+def _also_concerned(events: Sequence[Event], rows: Mapping[EncounterId, Row], register: Register) -> set[PatientId]:
+    """The numbers whose visits an event may concern as its own visit stands: it names another patient than the owner,
+    so that the visit may change hands, or does what its trigger rarely does."""
+    found: set[PatientId] = set()
+    for event in events:
+        for visit in visits_of(event) if event.patient is not None else ():
+            home = rows[encounter_id_of(visit)]
+            row = rows.get(home.survivor_id, home) if home.survivor_id is not None else home
+            named = register.root(event.patient) if event.patient is not None else row.patient_id
+            changes_hands = visit == event.visit and row.folded.last is not None and row.patient_id != named
+            if changes_hands or may_turn(row.folded, event):
+                found.update(register.family(row.patient_id))
+                found.update(register.family(named))
+    return found
 
 
 def _numbers(events: Sequence[Event], register: Register) -> tuple[set[PatientId], set[PatientId]]:

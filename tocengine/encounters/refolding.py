@@ -1,11 +1,11 @@
 """Owns what a batch needs at hand before its events are applied: whose history, whose statements, and whether anything
 may be held back. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tocengine.encounters.fold import in_order
 from tocengine.encounters.holdback import Arrivals, Window
-from tocengine.encounters.identity import Register, keys_of, moves_of, rekeyed_visits, rekeys
+from tocengine.encounters.identity import Register, keys_of, moves_of, patient_id_of, rekeyed_visits, rekeys
 from tocengine.encounters.rows import Row, is_statement, root_row, visits_of
 from tocengine.encounters.state import Folded
 from tocengine.model.event import Event, Processing
@@ -18,14 +18,16 @@ def refolding(
     """The encounters whose history is needed before `events` can be applied, the patients whose statements are, and
     whether an event may be held back.
 
-    Needed for what comes late, replaces an earlier revision, follows a merge, begins after statements were made, or
-    may be held back and applied after what comes later.
+    Needed for what comes late, replaces an earlier revision, follows a merge, begins after statements were made, names
+    another patient than the visit's, or may be held back and applied after what comes later.
     """
     late: set[EncounterId] = set()
     some_may_wait = False
     arrivals = Arrivals()
     merged = register.regrouping() if any(rekeys(event) for event in events) else set()
     stated: set[PatientId] = set()
+    owners: dict[EncounterId, PatientId] = {}
+    undescribed = {encounter_id for encounter_id, row in rows.items() if row.undescribed}
     ahead: dict[EncounterId, Folded] = {}  # as far as order is concerned, after the events before
     for event in events:
         if rekeys(event):
@@ -42,9 +44,13 @@ def refolding(
             folded = ahead.get(row.encounter_id) or row.folded
             waits = window.of(event) and arrivals.may_wait(row.encounter_id, row.folded, event)
             some_may_wait = some_may_wait or bool(waits)
-            if event.revision or event.released_at or waits or row.undescribed or not in_order(folded, event):
+            again = event.revision or event.released_at or waits or row.encounter_id in undescribed
+            own = event.visit is not None and root_row(rows, event.visit) is row
+            if again or (own and names_another(owners, row, event, register)) or not in_order(folded, event):
                 late.add(row.encounter_id)
             elif row.encounter_id not in late:  # one that folds anew does so once for all
+                if folded.last is None and event.visit != row.visit:
+                    undescribed.add(row.encounter_id)
                 ahead[row.encounter_id] = Folded(
                     visit=folded.visit, last=event.order_key, rehearsal=_rehearses(folded, event)
                 )
@@ -56,7 +62,25 @@ def refolding(
             late.add(row.encounter_id)
     late.update(row.encounter_id for row in rows.values() if row.survivor_id in late)
     patients = {rows[encounter_id].patient_id for encounter_id in late} | merged
+    for event in events:  # the first word on whose a visit is may come now
+        if event.patient is not None and any(root_row(rows, visit).encounter_id in late for visit in visits_of(event)):
+            patients.add(register.root(event.patient))
     return late, {root for root in patients if register.statements(root)}, some_may_wait
+
+
+def names_another(owners: dict[EncounterId, PatientId], row: Row, event: Event, register: Register) -> bool:
+    """Whether `event` names a patient other than the one `row` belongs to, as far as `owners`, the first ones named in
+    this batch, let see."""
+    if event.patient is None:
+        return False
+    named = register.root(event.patient)
+    return owners.setdefault(row.encounter_id, named if row.folded.last is None else row.patient_id) != named
+
+
+def named_in(rows: Mapping[EncounterId, Row], late: Iterable[EncounterId]) -> set[PatientId]:
+    """The patients whom the histories of `late` name: any of them may turn out to be the owner."""
+    events = (event for encounter_id in late for event in (rows[encounter_id].history or {}).values())
+    return {patient_id_of(event.patient) for event in events if event.patient is not None}
 
 
 def _rehearses(folded: Folded, event: Event) -> bool:

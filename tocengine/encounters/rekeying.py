@@ -73,6 +73,7 @@ class Rekeying:
     def _regroup_patients(self, event: Event) -> set[EncounterId]:
         if not merges_patients(event):
             return set()
+        families = {row.patient_id: set(self.register.family(row.patient_id)) for row in self.rows.values()}
         ruled, roots = self.register.regroup(event)
         self._note(ruled, EdgeKind.PATIENT, "A merge was refused: it contradicts an earlier one.", event)
         affected: set[EncounterId] = set()
@@ -81,6 +82,7 @@ class Rekeying:
             if {before, row.patient_id} & roots and row.survivor_id is None and row.folded.last is not None:
                 affected.add(row.encounter_id)
                 row.rekeyed = row.rekeyed or before != row.patient_id
+                row.parted = row.parted or not families[before] <= set(self.register.family(row.patient_id))
         return affected
 
     def _regroup_visits(self, event: Event) -> set[EncounterId]:

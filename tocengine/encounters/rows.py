@@ -30,6 +30,7 @@ class Row(msgspec.Struct, kw_only=True):
     history: dict[EventId, Event] | None = None
     touched: bool = False
     rekeyed: bool = False  # a merge or move of this batch gave it to another patient
+    parted: bool = False  # a merge that had been done is refused now: numbers are no longer its patient's
     event: Event | None = None  # the last one that touched it
     message_ids: list[MessageId] = msgspec.field(default_factory=list)
     silences: set[str] = msgspec.field(default_factory=set)

@@ -24,7 +24,7 @@ from tocengine.encounters.identity import (
     patient_id_of,
     rekeys,
 )
-from tocengine.encounters.joining import concerns_others, kept, related
+from tocengine.encounters.joining import bearing, concerns_others, kept, related
 from tocengine.encounters.machine import WATCHED_AFTER_CLOSE
 from tocengine.encounters.ownership import CONTRADICTS, owned, without_person
 from tocengine.encounters.questions import Questions
@@ -104,16 +104,23 @@ class Batch:
         rekeyed = self.rekeying.take_in(event) if rekeys(event) else set()
         if is_statement(event):
             self._state(record, rekeyed)
+        renewed: set[PatientId] = set()
         for visit in visits_of(event):
             home, row = self.rows[encounter_id_of(visit)], root_row(self.rows, visit)
+            before, owner = row.folded, row.patient_id
             self._advance(row, event, home, anew=row.encounter_id in rekeyed)
+            if before.last is not None and row.patient_id != owner:
+                renewed |= {owner, row.patient_id}
+            elif bearing(before) != bearing(row.folded):
+                renewed.add(row.patient_id)
             self.stored.append(Stored(home.encounter_id, record, visit != event.visit))
         own = self._row_of(event)
-        if own is not None and concerns_others(event):
+        if own is not None and own.patient_id not in renewed and concerns_others(event):
             self._relate({own.patient_id}, event, own)
         if rekeyed:
-            people = {self.register.root(key) for key in keys_of(event)}
-            self._relate(people | {self.rows[each].patient_id for each in rekeyed}, event)
+            renewed |= {self.register.root(key) for key in keys_of(event)}
+            renewed |= {self.rows[each].patient_id for each in rekeyed}
+        self._relate(renewed, event)
 
     def _relate(self, patients: Collection[PatientId], event: Event, own: Row | None = None) -> None:
         """Renews what the visits of patients make of each other, the event's own one first."""
@@ -139,6 +146,8 @@ class Batch:
     def _advance(self, row: Row, event: Event, home: Row | None = None, *, anew: bool = False) -> None:
         """Applies `event` to `row`, or folds it anew; `home` is where the event is kept, None for a statement."""
         direct = in_order(row.folded, event) and not row.undescribed and not anew
+        if row.history is not None and event.patient is not None and row.folded.last is not None:
+            direct = direct and self.register.root(event.patient) == row.patient_id
         if row.history is not None:
             if home is not None:
                 assert home.history is not None
@@ -286,6 +295,7 @@ class Batch:
             number_ids=tuple(self.register.person_numbers(row.patient_id)),
             moved_keys=self.register.moved_keys(row.patient_id),
             rekeyed=row.rekeyed,
+            parted=row.parted,
         )
 
 

@@ -182,3 +182,4 @@ class TrackedEncounter(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()  # of `patient_keys`: whoever was told under one of them was told of this person
     moved_keys: tuple[PatientKey, ...] = ()  # numbers that changed hands: to others they mean their former owner still
     rekeyed: bool = False  # a merge or a move of this batch gave it to another patient
+    parted: bool = False  # a merge that had been done was refused in this batch: numbers are others' again

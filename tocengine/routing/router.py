@@ -271,7 +271,7 @@ class Router:
         """Whether what was told was about another patient than the one whose visit it is now. Once a merge has made
         them one, that counts for those only whom the merge itself left behind (domain 2.2)."""
         if told.patient_id == self.tracked.patient_id:
-            return False
+            return self.tracked.parted
         return self.tracked.rekeyed or told.patient_id not in self.tracked.number_ids
 
     def _of_nobody(self, fact: Fact, found: bool) -> Iterator[Ruling]:

@@ -210,3 +210,30 @@ def test_an_event_that_is_not_handled_yet_is_flagged_only() -> None:
     assert chronicle.tell(V.event("A01", "09:00", INP, handled=False)) == []
     assert chronicle.state == "NONE"
     assert chronicle.body.folded.flags == ("not_handled",)
+
+
+COLUMNS = {
+    "pre-admit": PREADMIT,
+    "ED arrival": ED_ARRIVAL,
+    "outpatient": OUTPATIENT,
+    "admit": ADMIT,
+    "observation": OBSERVE,
+    "A07": [("A07", OUT), ("A07", OBS)],
+    "leave": [("A21", INP), ("A21", OBS)],
+    "return": [("A22", INP), ("A22", OBS)],
+    "discharge": [*ANY_A03, ("A03", OBS)],
+    "cancel arrival": [("A11", ED), ("A11", INP), ("A11", OBS), ("A11", OUT)],
+    "cancel discharge": [("A13", ED), ("A13", INP), ("A13", OBS), ("A13", OUT)],
+    "update": UPDATES,
+}
+"""The columns of the table in domain 2.8, as the messages that are in them."""
+
+
+@pytest.mark.parametrize("state", [state.value for state in EncounterState if state is not EncounterState.MERGED])
+def test_no_cell_of_the_table_is_left_out(state: str) -> None:
+    listed = {step for before, steps, _, _ in CELLS if _state(before) == state for step in steps}
+    assert [name for name, steps in COLUMNS.items() if not listed.intersection(steps)] == []
+
+
+def _state(before: str) -> str:
+    return "DISCHARGED" if before == "CONVERTED" else before.rpartition(">")[2]

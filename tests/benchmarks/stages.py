@@ -1,14 +1,20 @@
 """Owns the stage benchmarks: CPU per message of each pure step, in one process, over messages that differ."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
-from tests.benchmarks import parsers
-from tests.benchmarks.timing import Row, row
+from tests.benchmarks import parsers, timing
+from tests.benchmarks.timing import row
 from tocengine.adapters.hl7v2_feed import HL7Feed
 from tocengine.adapters.mllp.session import Session
-from tocengine.encounters.fold import fold
+from tocengine.encounters.fold import diff, fold
+from tocengine.encounters.holdback import Window
+from tocengine.encounters.identity import Patient, Register
+from tocengine.encounters.refolding import refolding
+from tocengine.encounters.rows import Row
+from tocengine.encounters.state import EncounterBody, Folded
+from tocengine.encounters.tracker import Batch
 from tocengine.errors import RefusedError
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
 from tocengine.formats.mllp import Frame, FrameReader, frame
@@ -16,17 +22,18 @@ from tocengine.model.ids import FacilityId, FeedName, MessageId, derive
 from tocengine.model.message import ContentType, Disposition, Message, Receipt
 from tocengine.model.profile import IdentifierDomain, SendingFacility, Source, SourceProfile
 from tocengine.normalize.normalizer import HL7v2Normalizer
+from tocengine.routing.directory import Directory
 from tocengine.simulation.load.visits import SMALL_BYTES, VARIANTS, Mix, Visits
 from tocengine.telemetry import Metrics
 
 
-def measure_parsers(size: int = SMALL_BYTES) -> list[Row]:
+def measure_parsers(size: int = SMALL_BYTES) -> list[timing.Row]:
     """One row per HL7 v2 library: parse and read 25 fields of the same messages."""
     visits = Visits(Mix(size=size))
     return parsers.measure([visits.discharge(number) for number in range(VARIANTS)])
 
 
-def measure(size: int = SMALL_BYTES) -> list[Row]:
+def measure(size: int = SMALL_BYTES) -> list[timing.Row]:
     """One row per stage, each over the same hundred discharges of about `size` bytes."""
     visits, now = Visits(Mix(size=size)), datetime.now(UTC)
     bodies = [visits.discharge(number) for number in range(VARIANTS)]
@@ -44,8 +51,45 @@ def measure(size: int = SMALL_BYTES) -> list[Row]:
         row("parse, map, check, serialize", lambda: [normalizer.normalize(message) for message in messages]),
         row("build log records", lambda: [records.events(message, found) for message, found in events]),
         row("decode event", lambda: [reader.event(record) for record in stored]),
+        row("track a batch, beyond decode and store", _tracking(visits, normalizer, now)),
         row("fold two events", lambda: [fold(None, [found[0].summary, found[0].summary]) for _, found in events]),
     ]
+
+
+def _tracking(visits: Visits, normalizer: HL7v2Normalizer, now: datetime) -> Callable[[], Sequence[object]]:
+    """A batch of discharges of visits that are open: from the rows as they are read to what routing and writing get."""
+    told = [
+        [normalizer.normalize(_message(body, now))[0] for body in (visits.admission(number), visits.discharge(number))]
+        for number in range(VARIANTS)
+    ]
+    open_visits = []
+    for admission, _ in told:
+        event = admission.summary
+        assert event.visit is not None
+        assert event.patient is not None
+        encounter_id, before = event.visit.encounter_id, EncounterBody(folded=Folded(visit=event.visit))
+        body = diff(encounter_id, before, fold(event.visit, [event]), event, Directory()).body
+        open_visits.append((encounter_id, event.visit, event.patient, event.patient.patient_id, body))
+
+    def track() -> Sequence[object]:
+        rows = {
+            encounter_id: Row(
+                encounter_id=encounter_id, visit=visit, owner_id=patient_id, patient_id=patient_id, body=body
+            )
+            for encounter_id, visit, _, patient_id, body in open_visits
+        }
+        register = Register([Patient(patient_id=number, key=patient) for _, _, patient, number, _ in open_visits])
+        records = [discharge for _, discharge in told]
+        late, _, _ = refolding(rows, [record.summary for record in records], register, Window())
+        assert not late
+        batch = Batch(rows, register, {}, Directory(), now)
+        for record in records:
+            batch.add(record)
+        tracked = batch.tracked()
+        assert all(encounter.transitions for encounter in tracked)
+        return tracked
+
+    return track
 
 
 class _Takes:

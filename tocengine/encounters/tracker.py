@@ -56,6 +56,7 @@ class Batch:
         self.statements = {number: list(events) for number, events in statements.items()}  # by number, as sent
         self.questions = Questions(now)
         self.rekeying = Rekeying(rows, register, visits, accounts, self.questions)
+        self._by_patient: dict[PatientId, list[Row]] | None = None  # as far as it is known and still right
         self.stored: list[Stored] = []
         self.stated: list[tuple[PatientId, EventRecord]] = []
         self.moved: dict[EncounterId, tuple[PatientId, PatientId]] = {}  # from one person's number to another's
@@ -101,7 +102,9 @@ class Batch:
 
     def _apply(self, record: EventRecord) -> None:
         event = record.summary
-        rekeyed = self.rekeying.take_in(event) if rekeys(event) else set()
+        rekeyed: set[EncounterId] = set()
+        if rekeys(event):
+            rekeyed, self._by_patient = self.rekeying.take_in(event), None
         if is_statement(event):
             self._state(record, rekeyed)
         renewed: set[PatientId] = set()
@@ -125,13 +128,26 @@ class Batch:
     def _relate(self, patients: Collection[PatientId], event: Event, own: Row | None = None) -> None:
         """Renews what the visits of patients make of each other, the event's own one first."""
         for patient_id in sorted(patients):
-            rows = [row for row in self.rows.values() if row.patient_id == patient_id and row.survivor_id is None]
+            rows = [row for row in self._rows_of(patient_id) if row.survivor_id is None]
             if own is not None and len(rows) == 1:
                 continue
             for row in sorted(rows, key=lambda row: row is not own):
                 folded = related(row.folded, [other.folded for other in rows if other is not row])
                 if folded is not row.folded:
                     self._settle(row, folded, event)
+
+    def _rows_of(self, patient_id: PatientId) -> Sequence[Row]:
+        if self._by_patient is None:
+            self._by_patient = {}
+            for row in self.rows.values():
+                self._by_patient.setdefault(row.patient_id, []).append(row)
+        return self._by_patient.get(patient_id, ())
+
+    def _belongs(self, row: Row, owner: PatientId) -> None:
+        """Files `row` under the number `owner`."""
+        row.owner_id, patient_id = owner, self.register.root_of(owner)
+        if row.patient_id != patient_id:
+            row.patient_id, self._by_patient = patient_id, None
 
     def remove(self, encounter_id: EncounterId, event: Event) -> None:
         """Takes an earlier revision of `event` out of an encounter it no longer belongs to."""
@@ -172,7 +188,7 @@ class Batch:
             return event
         number = patient_id_of(event.patient)
         if row.folded.last is None:
-            row.owner_id, row.patient_id = number, self.register.root_of(number)
+            self._belongs(row, number)
         if self.register.person(number, event.recorded.at) == row.patient_id:
             return event
         return without_person(event, CONTRADICTS if own else "")
@@ -195,7 +211,7 @@ class Batch:
             if self.register.root_of(found.owner) != self.register.root_of(row.owner_id):
                 self.moved[row.encounter_id] = self.moved.get(row.encounter_id, (row.owner_id,))[0], found.owner
             row.owner_id = found.owner
-        row.patient_id = self.register.root_of(row.owner_id)
+        self._belongs(row, row.owner_id)
         if found.move_refused and (row.folded.last is None or row.undescribed):
             self.questions.move_refused(row, event)  # it came before the visit's own messages
         elif found.move_refused is False:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check crash bench bench-growth corpus pairs validate soak fuzz search clean
+.PHONY: install demo test check crash bench bench-growth bench-fairness corpus pairs validate soak fuzz search clean
 
 install: $(STAMP)  ## the environment, with .venv/bin/tocengine
 
@@ -37,6 +37,9 @@ corpus: install  ## docs/corpus.md: what the engine makes of the public message 
 
 bench-growth: install  ## what a message costs when much is stored; says what the disk has no room for
 	$(BIN)/python -m tests.benchmarks.grown
+
+bench-fairness: install  ## what a bad neighbour does to the acknowledgments and deliveries of everybody else
+	$(BIN)/python -m tests.benchmarks.fairness
 
 MINUTES ?= 60
 RATE ?= 40

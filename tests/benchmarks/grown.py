@@ -14,11 +14,11 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks import engine
 from tests.benchmarks.growth import BYTES_PER_MESSAGE, fill
+from tocengine.commands.output import stdout as console
 from tocengine.simulation.load import recipients
 from tocengine.simulation.load.bench import Bench, Shape, bench
 from tocengine.simulation.load.figures import Figures
@@ -44,7 +44,6 @@ SIZES = (
 )
 FREE_AFTER = 10 * 1024**3
 """Bytes of the disk that stay free."""
-console = Console(highlight=False)
 
 
 def main(

@@ -53,8 +53,16 @@ def message(number: int, feed: str = "stj-adt") -> Message:
 async def append(log: EventLog, count: int, feed: str = "stj-adt", first: int = 0) -> list[Message]:
     messages = [message(first + number, feed) for number in range(count)]
     await log.append([RECORDS.message(each) for each in messages])
-    await asyncio.sleep(0.02)  # what is appended next has a later time
     return messages
+
+
+async def moment() -> datetime:
+    """A time after all that was appended and before all that will be, in the milliseconds in which a log may count."""
+    now = datetime.now(UTC)
+    at = now.replace(microsecond=now.microsecond // 1000 * 1000) + timedelta(milliseconds=1)
+    while datetime.now(UTC) < at + timedelta(milliseconds=1):  # noqa: ASYNC110 - for the clock, and for nothing else
+        await asyncio.sleep(0)
+    return at
 
 
 async def read(
@@ -68,11 +76,9 @@ async def test_a_stretch_is_read_in_portions_and_in_order(settings: EventLogSett
     log = await open_event_log(settings, postgres_dsn, topics=[Topic.MESSAGES])
     try:
         await append(log, 5)
-        since = datetime.now(UTC)
-        await asyncio.sleep(0.02)
+        since = await moment()
         one, other = await append(log, 20, "a"), await append(log, 20, "b")
-        until = datetime.now(UTC)
-        await asyncio.sleep(0.02)
+        until = await moment()
         await append(log, 5)
         portions = await read(settings, postgres_dsn, since, until)
         assert max(map(len, portions)) <= 7

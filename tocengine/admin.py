@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-import aiohttp
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -72,6 +71,8 @@ async def _ask_all(sockets: Mapping[str, Path], path: str) -> dict[str, tuple[in
 
 
 async def _ask(socket: Path, path: str) -> tuple[int, str] | None:
+    import aiohttp  # when first asked: the roles are starting by then, and need not wait for it
+
     timeout = aiohttp.ClientTimeout(total=3)
     try:
         async with (

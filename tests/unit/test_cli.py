@@ -30,11 +30,18 @@ def test_a_mistyped_command_is_answered_with_a_suggestion() -> None:
     assert "Did you mean 'trace'?" in told.output
 
 
-def test_a_command_does_not_load_the_engine_it_does_not_run() -> None:
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [
+        ("trace", {"tocengine.app", "tocengine.simulation", "aiohttp", "uvicorn"}),
+        ("run", {"tocengine.app", "tocengine.normalize", "tocengine.simulation", "aiohttp"}),  # as the supervisor does
+    ],
+)
+def test_a_command_does_not_load_the_engine_it_does_not_run(name: str, without: set[str]) -> None:
     program = (
         "import sys\nfrom typer.testing import CliRunner\nfrom tocengine.cli import app\n"
-        "CliRunner().invoke(app, ['trace', '--help'])\n"
-        "print(sorted({'tocengine.app', 'tocengine.simulation', 'aiohttp', 'uvicorn'} & set(sys.modules)))"
+        f"CliRunner().invoke(app, ['{name}', '--help'])\n"
+        f"print(sorted({without!r} & set(sys.modules)))"
     )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"

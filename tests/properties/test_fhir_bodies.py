@@ -162,13 +162,13 @@ def posted(draw: st.DrawFn) -> bytes:
             inner = inner[part]
         match draw(st.sampled_from(["put", "take", "add"])):
             case "put":
-                inner[last] = draw(JSON)
+                inner[last] = copy.deepcopy(draw(JSON))  # what is changed later is not what is drawn again
             case "take":
                 del inner[last]
             case "add" if isinstance(inner, list):
-                inner.insert(draw(st.integers(0, len(inner))), draw(JSON))
+                inner.insert(draw(st.integers(0, len(inner))), copy.deepcopy(draw(JSON)))
             case "add":
-                inner[draw(NAMES)] = draw(JSON)
+                inner[draw(NAMES)] = copy.deepcopy(draw(JSON))
     return encoded(sent)
 
 

@@ -39,6 +39,7 @@ STAY = (
     (15, "specialArrangement", True),
 )
 """PV1 fields of site-defined codes, and the element of Encounter.hospitalization each goes to (HL7 v2-to-FHIR, PV1)."""
+_STAY_FIELDS = (5, *(number for number, _, _ in STAY))
 UCUM = "http://unitsofmeasure.org"
 
 
@@ -142,6 +143,8 @@ def _types(reading: Reading, patient_class: PatientClass, field: Field) -> list[
 
 def _stay(reading: Reading, visit: Segment) -> None:
     """What else PV1 says of the hospitalization: readmission, diet, arrangements, courtesies, the preadmit number."""
+    if not any(visit.sent(_STAY_FIELDS)):
+        return
     if field := visit[5]:
         found = CX.read(field)
         if value := clean(found.value):
@@ -269,6 +272,14 @@ def _disposition(reading: Reading, field: Field) -> Disposition | UnsetType | No
         if field.null:
             reading.cleared.append("Encounter.hospitalization.dischargeDisposition")
         return None if field.null else UNSET
+    found, shown = reading.once(_disposed, raw)
+    _hospitalization(reading)["dischargeDisposition"] = shown
+    if found.care_setting is CareSetting.STILL_PATIENT:
+        reading.flag("still_patient")
+    return found
+
+
+def _disposed(reading: Reading, raw: str) -> tuple[Disposition, Resource]:
     codes = reading.codes
     code = codes.local_dispositions.get(raw)
     if code is None and reading.source.profile.nubc_dispositions:
@@ -281,12 +292,7 @@ def _disposition(reading: Reading, field: Field) -> Disposition | UnsetType | No
         if row.retired:
             reading.flag("retired:PV1-36")
         found = Disposition(raw, nubc(code), row.setting, row.planned_readmission)
-    _hospitalization(reading)["dischargeDisposition"] = fhir.disposition_concept(
-        found.code, row.fhir if row else None, raw, reading.message.feed
-    )
-    if found.care_setting is CareSetting.STILL_PATIENT:
-        reading.flag("still_patient")
-    return found
+    return found, fhir.disposition_concept(found.code, row.fhir if row else None, raw, reading.message.feed)
 
 
 def _destination(reading: Reading, field: Field) -> Destination | UnsetType | None:

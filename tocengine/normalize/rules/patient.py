@@ -188,6 +188,8 @@ def _deceased(reading: Reading, segment: Segment, at: Timestamp | UnsetType | No
 
 def _civil(reading: Reading, segment: Segment) -> None:
     """Marital status, languages and birth order."""
+    if not any(segment.sent((15, 16, 24, 25))):
+        return
     patient = reading.patient
     for number, name in ((16, "Patient.maritalStatus"), (15, "Patient.communication")):
         if segment[number].null:

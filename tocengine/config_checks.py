@@ -14,7 +14,7 @@ import msgspec
 
 from tocengine.config import Config, FeedSettings, TlsSettings, listen_address, sharing_listeners
 from tocengine.model.identity import valid_npi
-from tocengine.model.profile import SenderMatch, SourceProfile
+from tocengine.model.profile import SNAPSHOT_SEGMENTS, SenderMatch, SourceProfile
 
 Place: TypeAlias = tuple[str | int, ...]
 Refuse: TypeAlias = Callable[[Place, str, str], NoReturn]
@@ -277,10 +277,10 @@ def _check_reading(profile: SourceProfile, place: Place) -> Iterator[Finding]:
     if naive:
         text = f"{where}: go_live_at is {profile.go_live_at!r}, which is no time with an offset"
         yield Finding((*place, "go_live_at"), text, 'such as "2026-03-01T00:00:00-05:00"')
-    for source in profile.treating_order:
-        if source not in _TREATING:
-            hint = _meant(source, _TREATING)
-            yield Finding((*place, "treating_order"), f"{where}: treating_order names {source!r}", hint)
+    for key, known in (("treating_order", _TREATING), ("snapshot_segments", SNAPSHOT_SEGMENTS)):
+        for name in getattr(profile, key):
+            if name not in known:
+                yield Finding((*place, key), f"{where}: {key} names {name!r}", _meant(name, known))
     if profile.null_policy not in ("delete", "ignore"):
         yield Finding((*place, "null_policy"), f"{where}: null_policy is {profile.null_policy!r}", "delete or ignore")
     if profile.account_is_visit and profile.visit_key not in ("PV1-19", "PID-18"):

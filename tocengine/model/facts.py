@@ -4,6 +4,7 @@ Three states per field (HL7 v2.5.1 section 2.5.3): ``UNSET`` says nothing and ke
 deletes it (a field sent as ``""``), a value replaces it.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeVar
 
@@ -129,6 +130,13 @@ class Diagnosis(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str = ""
 
 
+class DiagnosisChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A diagnosis that comes to those known, or no longer stands."""
+
+    diagnosis: Diagnosis
+    withdrawn: bool = False
+
+
 class EncounterFacts(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What one message, or the accumulation of all so far, says of a visit."""
 
@@ -149,6 +157,7 @@ class EncounterFacts(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     expected_discharge: Timestamp | UnsetType | None = UNSET
     reason: str | UnsetType | None = UNSET
     diagnoses: tuple[Diagnosis, ...] | UnsetType | None = UNSET
+    diagnosis_changes: tuple[DiagnosisChange, ...] | UnsetType = UNSET  # only of one message: `overlay` applies them
 
 
 FactsT = TypeVar("FactsT", PatientFacts, EncounterFacts)
@@ -157,7 +166,28 @@ FactsT = TypeVar("FactsT", PatientFacts, EncounterFacts)
 def overlay(known: FactsT, said: FactsT) -> FactsT:
     """`known` with every field that `said` states (a value, or None to delete) replaced."""
     stated = {name: value for name in said.__struct_fields__ if (value := getattr(said, name)) is not UNSET}
+    changes = stated.pop("diagnosis_changes", None)
+    if changes is not None and isinstance(known, EncounterFacts):
+        stated["diagnoses"] = _changed(stated.get("diagnoses", known.diagnoses) or (), changes)
     return msgspec.structs.replace(known, **stated) if stated else known
+
+
+def _changed(known: Sequence[Diagnosis], changes: Sequence[DiagnosisChange]) -> tuple[Diagnosis, ...]:
+    """One that is withdrawn goes whatever its type was (DG1-6)."""
+    kept = list(known)
+    for change in changes:
+        said = change.diagnosis
+        if change.withdrawn:
+            kept = [each for each in kept if not _same(each, said)]
+        elif said not in kept:
+            kept.append(said)
+    return tuple(kept)
+
+
+def _same(one: Diagnosis, other: Diagnosis) -> bool:
+    if one.code or other.code:
+        return (one.system, one.code) == (other.system, other.code)
+    return one.text == other.text
 
 
 T = TypeVar("T")

@@ -7,6 +7,9 @@ import msgspec
 from tocengine.model.facts import PatientClass
 from tocengine.model.ids import FacilityId, FeedName
 
+SNAPSHOT_SEGMENTS = ("DG1", "AL1", "IN1", "NK1", "PR1", "OBX")
+"""Repeating segments without action codes, of which a message that has any states all there are."""
+
 
 class UnitTraits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What is known of a unit (PV1-3.1)."""
@@ -73,6 +76,7 @@ class SourceProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         "PV1-9",
     )  # in this order
     null_policy: str = "delete"  # or "ignore": "" says nothing
+    snapshot_segments: tuple[str, ...] = SNAPSHOT_SEGMENTS  # of the others, what a message has comes to what is known
     ed_close_disposition_codes: tuple[str, ...] = ()  # local PV1-36 codes that mean "admitted here" (NUBC 09)
     destination_aliases: dict[str, str] = msgspec.field(default_factory=dict)  # PV1-37 text -> NPI or CCN
     z_paths: dict[str, str] = msgspec.field(default_factory=dict)  # an empty standard field -> the Z field to read

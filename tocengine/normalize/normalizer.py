@@ -42,6 +42,7 @@ from tocengine.normalize.rules import (
     privacy,
     procedures,
     provenance,
+    snapshots,
 )
 from tocengine.normalize.z_paths import filled
 
@@ -172,14 +173,13 @@ class HL7v2Normalizer:
         if reading.visit is not None and row.kind != "allergies":
             reading.add(self._facility)
             encounter_facts = encounter.read(reading, reading.segment("PV1"), reading.segment("PID"))
-            found = diagnoses.read(reading)
-            if found is not UNSET:
-                encounter_facts = msgspec.structs.replace(encounter_facts, diagnoses=found)
+            encounter_facts = diagnoses.read(reading, encounter_facts)
             if row.kind == "tracking":  # on the way somewhere: where the patient lies stays as it is known
                 encounter_facts = msgspec.structs.replace(encounter_facts, location=UNSET)
         for name, rule in ALLERGIES if row.kind == "allergies" else CONTENT:
             if reading.segments(name):
                 rule(reading)
+        snapshots.mark(reading)
         return merges, rekeying, patient_facts, encounter_facts
 
 

@@ -2,7 +2,7 @@
 
 from msgspec import UNSET
 
-from tocengine.model.facts import PatientFacts, known, overlay
+from tocengine.model.facts import Diagnosis, DiagnosisChange, EncounterFacts, PatientFacts, known, overlay
 
 
 def test_overlay() -> None:
@@ -10,6 +10,17 @@ def test_overlay() -> None:
     after = overlay(before, PatientFacts(sex="male", phones=None))
     assert (after.birth_date, after.sex, after.phones) == ("1940-01-02", "male", None)
     assert overlay(before, PatientFacts()) is before
+
+
+def test_changes_of_diagnoses_are_applied_and_not_kept() -> None:
+    pain, failure = Diagnosis("R07.9", "icd", "Pain", "A"), Diagnosis("I50.9", "icd", "Failure", "F")
+    text = Diagnosis(text="fell")
+    add = EncounterFacts(diagnosis_changes=tuple(map(DiagnosisChange, (pain, failure, text, pain))))
+    both = overlay(EncounterFacts(), add)
+    assert both == EncounterFacts(diagnoses=(pain, failure, text))
+    gone = (DiagnosisChange(Diagnosis("R07.9", "icd"), True), DiagnosisChange(Diagnosis(text="fell"), True))
+    assert overlay(both, EncounterFacts(diagnosis_changes=gone)).diagnoses == (failure,)
+    assert overlay(EncounterFacts(diagnoses=None), add).diagnoses == (pain, failure, text)
 
 
 def test_known() -> None:

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 
 from tests.fixtures.adt import EVN, PID, adt, encounter_facts, event, movement, normalized, pv1, received, source
 from tocengine.config_file import load_config
 from tocengine.errors import ConfigurationError
-from tocengine.model.event import Processing
-from tocengine.model.facts import CareSetting, Destination, Disposition, known
+from tocengine.model.event import Event, Processing
+from tocengine.model.facts import CareSetting, Destination, Disposition, EncounterFacts, known, overlay
 from tocengine.model.identity import PatientKey, VisitKey
 from tocengine.model.profile import SourceProfile
 from tocengine.normalize.normalizer import HL7v2Normalizer, without_nulls
@@ -52,6 +53,36 @@ def test_two_quotes_delete_unless_the_feed_means_nothing_by_them() -> None:
 def test_only_whole_fields_that_are_two_quotes_are_emptied() -> None:
     body = b'MSH|^~\\&|A\rPV1|""|a""|""^b|""\rPV2|""'
     assert without_nulls(body) == b'MSH|^~\\&|A\rPV1||a""|""^b|\rPV2|'
+
+
+PAIN, FAILURE = "DG1|1||R07.9^Pain^I10|||A", "DG1|1||I50.9^Failure^I10|||F"
+
+
+def test_what_is_no_snapshot_comes_to_what_is_known() -> None:
+    first, second = movement("A01", None, PAIN), movement("A08", None, FAILURE)
+    listed = [event(body, SourceProfile()) for body in (first, second)]
+    others = [event(body, SourceProfile(snapshot_segments=("AL1",))) for body in (first, second)]
+    assert _codes(listed) == ["I50.9"]
+    assert _codes(others) == ["R07.9", "I50.9"]
+    assert (listed[1].cleared, others[1].cleared) == ((), ("+Condition", "+Encounter.diagnosis"))
+
+
+@pytest.mark.parametrize("snapshots", [("DG1",), ()])
+def test_a_diagnosis_that_is_deleted_by_itself_goes_and_no_other(snapshots: tuple[str, ...]) -> None:
+    profile = SourceProfile(snapshot_segments=snapshots)
+    gone = "DG1|1||I509^Failure^I10" + "|" * 18 + "D"
+    bodies = (movement("A01", None, PAIN, FAILURE), movement("A08", None, gone))
+    assert _codes([event(body, profile) for body in bodies]) == ["R07.9"]
+
+
+def _codes(events: list[Event]) -> list[str]:
+    """What is known of diagnoses after these."""
+    facts = EncounterFacts()
+    for each in events:
+        assert each.encounter_facts is not UNSET
+        facts = overlay(facts, each.encounter_facts)
+    assert facts.diagnosis_changes is UNSET
+    return [each.code for each in known(facts.diagnoses) or ()]
 
 
 def test_a_local_code_may_mean_admitted_here() -> None:
@@ -123,6 +154,8 @@ profile = "stj"
         ('go_live_at = "soon"', "no time with an offset"),
         ('treating_order = ["PV1-07"]', "did you mean 'PV1-7'"),
         ('null_policy = "drop"', "delete or ignore"),
+        ('snapshot_segments = ["DGI"]', "did you mean 'DG1'"),
+        ('snapshot_segments = ["ROL"]', "snapshot_segments names 'ROL'"),
         ('destination_aliases = {X = "1999000016"}', "neither an NPI"),
         ('z_paths = {"PV1-36" = "ZPV-0"}', "z_paths reads 'PV1-36' from 'ZPV-0'"),
         ('z_paths = {"MSH-4" = "ZPV-1"}', "z_paths reads 'MSH-4'"),

@@ -20,7 +20,10 @@ OF_THE_PERSON = frozenset({"Patient", "AllergyIntolerance", "Coverage", "Related
 COMPOSED = frozenset({"hospitalization", "period"})
 """Elements whose parts come from different fields; they overlay part by part."""
 ADDS = "+"
-"""Before a type among what a message deleted: it adds to the resources of that type instead of replacing them (IAM)."""
+"""Before a type, or one of `LISTS`, among what a message deleted: it adds to what is known of that instead of replacing
+it (IAM, and segments that are no snapshot for their feed)."""
+LISTS = {"Encounter.diagnosis": ("condition",), "Patient.contact": ("name", "organization")}
+"""Elements of repeating segments, and what tells two items apart."""
 _DOCUMENT_CONTENT = (b'"resourceType":"Binary"', b'"type":"document"')  # kept with the event, too large for a chart
 ROOTS = frozenset({"Encounter", "Patient", "DocumentReference"}) | SNAPSHOT_TYPES
 """What a chart is about; anything else stays only while one of these refers to it."""
@@ -120,17 +123,29 @@ def _kind(resource: bytes) -> str:
 
 def _lay(chart: _Chart, said: _Chart, added: Set[str]) -> None:
     replaced = {kind for kind, _ in said.values()} & SNAPSHOT_TYPES - added
-    for url in [url for url, (kind, _) in chart.items() if kind in replaced]:
+    needed = _subscribers(chart) if "RelatedPerson" in replaced and "Coverage" not in replaced else ()
+    for url in [url for url, (kind, _) in chart.items() if kind in replaced and url not in needed]:
         del chart[url]
     for url, (kind, text) in said.items():
         known = chart.get(url)
         if known is not None and known[1] != text:
-            text = orjson.dumps(_overlaid(orjson.loads(known[1]), orjson.loads(text)))
+            text = orjson.dumps(_overlaid(orjson.loads(known[1]), orjson.loads(text), added))
         chart[url] = kind, text
 
 
-def _overlaid(known: Resource, said: Resource) -> Resource:
+def _subscribers(chart: _Chart) -> set[str]:
+    """Who the known coverages refer to: whoever is related to the patient besides, these stay."""
+    return {found for kind, text in chart.values() if kind == "Coverage" for found in _references(text)}
+
+
+def _overlaid(known: Resource, said: Resource, added: Set[str]) -> Resource:
     merged = {**known, **said}
+    for path in added & LISTS.keys():
+        kind, _, name = path.partition(".")
+        before, now = known.get(name), said.get(name)
+        if kind == said.get("resourceType") and isinstance(before, list) and isinstance(now, list):
+            again = [_identity(item, LISTS[path]) for item in now]
+            merged[name] = [item for item in before if _identity(item, LISTS[path]) not in again] + now
     for name in COMPOSED:
         before, now = known.get(name), said.get(name)
         if isinstance(before, dict) and isinstance(now, dict):
@@ -140,6 +155,10 @@ def _overlaid(known: Resource, said: Resource) -> Resource:
         stated = {participation(item) for item in now}
         merged["participant"] = [item for item in before if participation(item) not in stated] + now
     return merged
+
+
+def _identity(item: Json, names: Sequence[str]) -> list[Json]:
+    return [item.get(name) for name in names] if isinstance(item, dict) else [item]
 
 
 def participation(participant: Json) -> str:
@@ -155,6 +174,8 @@ def _clear(chart: _Chart, path: str) -> None:
     kind, _, identity = kind.partition("/")
     if identity:
         chart.pop(URN + identity, None)
+        if kind == "Condition":
+            _unlist(chart, URN + identity)
         return
     concerned = [url for url, resource in chart.items() if resource[0] == kind]
     for url in concerned:
@@ -164,6 +185,16 @@ def _clear(chart: _Chart, path: str) -> None:
             resource = orjson.loads(chart[url][1])
             _clear_element(resource, element)
             chart[url] = kind, orjson.dumps(resource)
+
+
+def _unlist(chart: _Chart, gone: str) -> None:
+    """No Encounter names a diagnosis that is gone."""
+    for url, (kind, text) in chart.items():
+        if kind == "Encounter" and gone.encode() in text:
+            visit = orjson.loads(text)
+            kept = [item for item in visit.get("diagnosis") or () if item.get("condition") != {"reference": gone}]
+            visit = {name: value for name, value in visit.items() if name != "diagnosis"}
+            chart[url] = kind, orjson.dumps({**visit, "diagnosis": kept} if kept else visit)
 
 
 def _clear_element(resource: Resource, element: str) -> None:

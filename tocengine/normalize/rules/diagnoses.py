@@ -1,7 +1,6 @@
 """Owns DG1: diagnoses as facts, Conditions, and `Encounter.diagnosis`."""
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import (
@@ -15,7 +14,7 @@ from tocengine.formats.fhir.resources import (
 )
 from tocengine.formats.hl7v2.datatypes import CWE
 from tocengine.formats.hl7v2.segments import Segment
-from tocengine.model.facts import Diagnosis
+from tocengine.model.facts import Diagnosis, DiagnosisChange, EncounterFacts
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading
 from tocengine.normalize.rules import practitioners
@@ -30,13 +29,21 @@ _CERTAINTY = {
 _CATEGORY: list[Json] = [concept(coding(TERMINOLOGY + "condition-category", "encounter-diagnosis"))]
 
 
-def read(reading: Reading) -> tuple[Diagnosis, ...] | UnsetType:
-    """The diagnoses of a message; UNSET where it has none. They replace what was known (no action codes)."""
+def read(reading: Reading, facts: EncounterFacts) -> EncounterFacts:
+    """`facts` with the diagnoses of a message, if it has any.
+
+    They replace what is known, or come to it, as the feed means its DG1 (profile: snapshot_segments). One that is
+    deleted (DG1-21 D) is none of a snapshot; of other messages, and where it stands alone, it is withdrawn.
+    """
     found: list[Diagnosis] = []
+    withdrawn: list[Diagnosis] = []
     listed: list[Json] = []
     for segment in reading.segments("DG1"):
         said = reading.once_of(_said, segment, *SAID)
-        if said is None or said.diagnosis in found:
+        if said is None or said.diagnosis in (withdrawn if said.deleted else found):
+            continue
+        if said.deleted:
+            withdrawn.append(said.diagnosis)
             continue
         found.append(said.diagnosis)
         item: Resource = {"condition": reading.add(_condition(reading, said, segment))}
@@ -46,10 +53,15 @@ def read(reading: Reading) -> tuple[Diagnosis, ...] | UnsetType:
         if rank.isascii() and rank.isdigit() and int(rank[:9]) > 0:
             item["rank"] = int(rank[:9])
         listed.append(item)
-    if not found:
-        return UNSET
-    reading.encounter["diagnosis"] = listed
-    return tuple(found)
+    if listed:
+        reading.encounter["diagnosis"] = listed
+    if found and "DG1" in reading.source.profile.snapshot_segments:
+        return msgspec.structs.replace(facts, diagnoses=tuple(found))
+    if not (found or withdrawn):
+        return facts
+    reading.cleared += [f"Condition/{_condition_id(reading, each)}" for each in withdrawn]
+    changes = (*(DiagnosisChange(each, True) for each in withdrawn), *map(DiagnosisChange, found))
+    return msgspec.structs.replace(facts, diagnosis_changes=changes)
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -58,13 +70,14 @@ class _Said(msgspec.Struct, frozen=True):
     diagnosis: Diagnosis
     statement: Resource
     use: Resource | None
+    deleted: bool
 
 
 def _said(reading: Reading, segment: Segment) -> _Said | None:
-    """None where it is deleted or names nothing."""
+    """None where it names nothing."""
     coded = CWE.read(segment[3])
     text = coded.label or segment[4].text.strip()
-    if segment[21].text.strip().upper() == "D" or not (coded.code or text):
+    if not (coded.code or text):
         return None
     named = coded.system or segment[2].text.strip()
     system = code_system(reading, named, "DG1-3") if coded.code else ""
@@ -85,6 +98,7 @@ def _said(reading: Reading, segment: Segment) -> _Said | None:
             "code": concept(*([coding(system, code)] if code else []), text=text),
         },
         use=reading.codes.diagnosis_roles[row.role] if row.role else None,
+        deleted=segment.code(21).upper() == "D",
     )
 
 
@@ -94,11 +108,14 @@ def dotted(code: str) -> str:
     return f"{code[:3]}.{code[3:]}" if plain and code[0].isalpha() and code[1].isdigit() else code
 
 
+def _condition_id(reading: Reading, found: Diagnosis) -> str:
+    return resource_id("condition", reading.encounter_id, found.system, found.code or found.text, found.type)
+
+
 def _condition(reading: Reading, said: _Said, segment: Segment) -> Resource:
-    found = said.diagnosis
     condition: Resource = {
         "resourceType": "Condition",
-        "id": resource_id("condition", reading.encounter_id, found.system, found.code or found.text, found.type),
+        "id": _condition_id(reading, said.diagnosis),
         **said.statement,
         "subject": reference(reading.patient_id),
         "encounter": reference(reading.encounter_id),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.fixtures.adt import SHARED
 from tocengine.formats.hl7v2.files import messages_in
+from tocengine.formats.mllp import frame
 
 CORPUS = Path(os.environ.get("TOCENGINE_CORPUS", SHARED / "corpus"))
 
@@ -17,16 +18,16 @@ class CorpusFile:
     path: Path
     source: str
 
-    def stream(self) -> tuple[bytes, int]:
-        """The bytes a sender would write, and how many frames they are; -1 where the file itself has MLLP marks.
+    def stream(self) -> bytes:
+        """The bytes a sender would write: the file itself where it has MLLP marks.
 
         A batch goes as one frame, several messages as a frame each, and what has no header at all as one frame.
         """
         whole = self.path.read_bytes()
         if b"\x0b" in whole:
-            return whole, -1
+            return whole
         bodies = messages_in(whole) or [whole]
-        return b"".join(b"\x0b" + body + b"\x1c\r" for body in bodies), len(bodies)
+        return b"".join(frame(body) for body in bodies)
 
 
 def hl7v2_files() -> list[CorpusFile]:

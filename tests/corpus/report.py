@@ -8,7 +8,7 @@ HEAD = """# The public message corpus
 
 What became of each file of the public test messages when it was sent to a running engine with the default profile:
 HL7 v2 over MLLP, one connection a file; FHIR over HTTP. Made by `make corpus`. `tests/acceptance/test_corpus.py` sends
-the same and fails where a file does not get its answer.
+the same and fails where a frame does not get exactly one answer, its own, in its turn.
 
 * **answers**: AA and CA say stored (read, or set aside with a reason), AE and AR say refused and why. A sender that
   asks for no answer gets none.
@@ -34,7 +34,9 @@ def render(run: Run) -> str:
         for name in ("answers", "dispositions", "reasons"):
             getattr(total, name).update(getattr(outcome, name))
         total.unanswered += outcome.unanswered
-    unanswered = f"\nFiles without the answer they are owed: {', '.join(total.unanswered) or 'none'}.\n"
+    unanswered = (
+        f"\nFiles with a frame that did not get exactly its one answer: {', '.join(total.unanswered) or 'none'}.\n"
+    )
     return HEAD + "".join(rows) + _row("**all**", total) + unanswered
 
 

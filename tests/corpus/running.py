@@ -8,10 +8,11 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.corpus.answers import bodies, faults, frames
 from tests.corpus.files import CorpusFile
-from tocengine.formats.hl7v2.ack import Verdict, code_for, read_ack, read_sent
+from tocengine.formats.hl7v2.ack import read_ack
 from tocengine.formats.hl7v2.batch import is_batch
-from tocengine.formats.mllp import Broken, Frame, FrameReader
+from tocengine.formats.mllp import frame
 from tocengine.simulation.configuration import Ports
 from tocengine.simulation.engine import EngineProcess
 
@@ -31,7 +32,7 @@ class Outcome:
     files: int = 0
     frames: int = 0
     answers: Counter[str] = field(default_factory=Counter)
-    unanswered: list[str] = field(default_factory=list)  # files that got fewer answers than they are owed
+    unanswered: list[str] = field(default_factory=list)  # files with a frame that did not get its one answer
     dispositions: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
 
@@ -85,7 +86,7 @@ async def send_corpus(folder: Path, hl7v2: Sequence[CorpusFile], fhir: Sequence[
     listeners = dict(zip([*names.values(), "last"], _free_ports(len(names) + 1), strict=True))
     engine = EngineProcess(write_settings(folder, ports, listeners), ports.admin)
     run = Run()
-    await engine.start()
+    await engine.start(deadline_s=90)
     try:
         for source, name in names.items():
             outcome = run.outcomes[source]
@@ -104,28 +105,23 @@ async def send_corpus(folder: Path, hl7v2: Sequence[CorpusFile], fhir: Sequence[
 
 async def _send_file(file: CorpusFile, port: int, outcome: Outcome) -> None:
     """One connection: everything is written, then read until the engine closes."""
-    stream, frames = file.stream()
-    codes = await _exchange(stream, port)
+    stream = file.stream()
+    answered = await _exchange(stream, port)
     outcome.files += 1
-    outcome.answers.update(codes)
-    if frames < 0:
-        frames = max(len(codes), 1)
-        owed = 1 if _holds_message(stream) else 0
-    else:
-        owed = sum(_is_owed(body) for body in _bodies(stream))
-    outcome.frames += frames
-    if len(codes) < owed:
+    outcome.frames += frames(stream)
+    outcome.answers.update(_code(body) for body in bodies(answered))
+    if faults(stream, answered):
         outcome.unanswered.append(file.path.name)
 
 
-async def _exchange(stream: bytes, port: int) -> list[str]:
+async def _exchange(stream: bytes, port: int) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     async with asyncio.timeout(ANSWER_S):
         writer.write(stream)
         writer.write_eof()
         answered = await reader.read(-1)
     writer.close()
-    return [_code(body) for body in _bodies(answered)]
+    return answered
 
 
 def _code(answer: bytes) -> str:
@@ -134,22 +130,6 @@ def _code(answer: bytes) -> str:
         return read_ack(answer).code
     start = answer.find(b"MSH")
     return read_ack(answer[start:]).code if start >= 0 else "batch refused"
-
-
-def _bodies(stream: bytes) -> list[bytes]:
-    frames = FrameReader(64 * 1024 * 1024)
-    items = frames.receive(stream) + frames.end(Broken.CUT_OFF)
-    return [item.payload for item in items if isinstance(item, Frame)]
-
-
-def _holds_message(stream: bytes) -> bool:
-    return any(_is_owed(body) for body in _bodies(stream))
-
-
-def _is_owed(body: bytes) -> bool:
-    """Whether a sender waits for an answer, to success or to failure."""
-    sent = read_sent(body)
-    return bool(code_for(sent, Verdict.ACCEPT)) and not sent.is_acknowledgment
 
 
 async def _post_file(file: CorpusFile, session: aiohttp.ClientSession, outcome: Outcome) -> None:
@@ -168,7 +148,7 @@ async def _await_last(engine: EngineProcess, port: int) -> None:
     """Returns when a message that is sent now, and one that is set aside, can be traced."""
     for control, visit in ((f"{LAST}-1", "V1"), (f"{LAST}-2", "")):
         body = SENTINEL.format(control=control, visit=visit).encode()
-        (code,) = await _exchange(b"\x0b" + body + b"\x1c\r", port)
+        (code,) = map(_code, bodies(await _exchange(frame(body), port)))
         assert code == "AA", code
         async with asyncio.timeout(60):
             while (await engine.call("trace", f"last:{control}", "--json"))[0] != 0:

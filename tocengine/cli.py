@@ -17,7 +17,7 @@ COMMANDS = {
     "apply": "setup:apply",
     "check": "check:check",
     "explain": "messages:explain",
-    "send": "messages:send",
+    "send": "send:send",
     "trace": "inspect:trace",
     "status": "inspect:status",
     "encounter": "encounters:encounter",

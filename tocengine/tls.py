@@ -1,4 +1,4 @@
-"""Owns the TLS of a listener: its context, which follows the files on disk, and how long its certificates are good."""
+"""Owns the TLS contexts: of a listener, following its files on disk and how long they are good, and of a client."""
 
 import ssl
 import time
@@ -37,6 +37,23 @@ def tls_context(settings: TlsSettings, *, clients: ssl.VerifyMode = ssl.CERT_REQ
         raise ConfigurationError(
             "the TLS certificate, key or client CA cannot be used", file=str(settings.certfile), hint=str(error)
         ) from error
+    return context
+
+
+def client_tls_context(ca: Path | None, certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext:
+    """The TLS context of a client: 1.2 at least, trusts `ca` instead of the system's authorities, shows `certfile`.
+
+    Raises ConfigurationError where a file cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if certfile is not None:
+            context.load_cert_chain(certfile, keyfile)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError("the TLS certificate, key or CA cannot be used", hint=str(error)) from error
+    if keyfile is not None and certfile is None:
+        raise ConfigurationError("a TLS key without its certificate")
     return context
 
 

@@ -1,16 +1,14 @@
-"""Owns the commands around single messages: what the engine makes of one, and sending some."""
+"""Owns the command that says what the engine makes of a message, and how commands read messages from files."""
 
 from pathlib import Path
 
 import msgspec
 import typer
-from rich.progress import track
 
-from tocengine.adapters.mllp.client import MllpClient
 from tocengine.clock import utc_now
 from tocengine.commands import output
-from tocengine.commands.session import ConfigOption, JsonOption, load, run
-from tocengine.config import Config, listen_address
+from tocengine.commands.session import ConfigOption, JsonOption, load
+from tocengine.config import Config
 from tocengine.config_file import sources
 from tocengine.formats.hl7v2.files import messages_in
 from tocengine.model.profile import Source
@@ -26,7 +24,7 @@ def explain(
 ) -> None:
     """What the engine makes of a message, segment to field, without sending anything. Shows patient data."""
     source = source_of(load(config), feed)
-    found = explain_message(_bodies(file)[0], source, utc_now())
+    found = explain_message(bodies_of(file)[0], source, utc_now())
     if as_json:
         output.document(
             {
@@ -74,41 +72,7 @@ def _rows(element: Element) -> str:
     return ", ".join(f"{row.table}[{row.code}]{'' if row.found else ' none'}" for row in element.rows)
 
 
-def send(
-    files: list[Path] = typer.Argument(
-        ..., metavar="FILE...", help="HL7 v2 messages, framed or not, several in a file."
-    ),
-    to: str = typer.Option(..., "--to", metavar="HOST:PORT"),
-    timeout: float = typer.Option(30.0, help="Seconds to wait for each answer."),
-    as_json: bool = JsonOption,
-) -> None:
-    """Send messages over MLLP, one at a time, and show each answer."""
-    bodies = [body for file in files for body in _bodies(file)]
-    try:
-        host, port = listen_address(to)
-    except ValueError as error:
-        output.fail(str(error), 2)
-    positive = run(_send(bodies, host, port, timeout, as_json))
-    raise typer.Exit(0 if positive else 1)
-
-
-async def _send(bodies: list[bytes], host: str, port: int, timeout_s: float, as_json: bool) -> bool:
-    positive = True
-    shown = bodies if as_json else track(bodies, "sending", console=output.stderr, transient=True)
-    async with MllpClient(host, port, timeout_s=timeout_s) as client:
-        for number, body in enumerate(shown, 1):
-            answer = await client.send(body)
-            positive = positive and (answer is None or answer.positive)
-            if as_json:
-                output.document({"number": number, "answer": answer})
-            elif answer is None:
-                output.stdout.print(f"{number}: no answer asked for")
-            else:
-                output.stdout.print(f"{number}: {answer.code} {answer.control_id} {answer.text}".rstrip(), markup=False)
-    return positive
-
-
-def _bodies(file: Path) -> list[bytes]:
+def bodies_of(file: Path) -> list[bytes]:
     """The messages in a file. Ends the command where there is none."""
     try:
         raw = file.read_bytes()

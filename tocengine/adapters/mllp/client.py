@@ -11,6 +11,7 @@ import msgspec
 
 from tocengine.errors import SyntaxRefusedError, UnavailableError
 from tocengine.formats.hl7v2.ack import Acknowledgment, Verdict, code_for, read_ack, read_sent
+from tocengine.formats.hl7v2.batch import comment_of, is_batch, read_remains
 from tocengine.formats.mllp import Frame, FrameReader, frame
 
 _READ: Final = 65_536
@@ -30,6 +31,8 @@ class MllpClient:
 
     async with MllpClient("127.0.0.1", 2575) as client:
         acknowledgment = await client.send(body)
+
+    With `tls` the receiver's certificate has to be for `server_name`, where it is given, instead of `host`.
     """
 
     def __init__(
@@ -39,11 +42,12 @@ class MllpClient:
         *,
         timeout_s: float = 30.0,
         tls: ssl.SSLContext | None = None,
+        server_name: str = "",
         max_frame_bytes: int = 1024 * 1024,
     ) -> None:
         self._host, self._port = host, port
         self._timeout_s = timeout_s
-        self._tls = tls
+        self._tls, self._server_name = tls, server_name or host
         self._frames = FrameReader(max_frame_bytes)
         self._received: deque[bytes] = deque()
 
@@ -51,7 +55,9 @@ class MllpClient:
         """Connects. Raises UnavailableError where nobody answers within `timeout_s`."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                self._reader, self._writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
+                self._reader, self._writer = await asyncio.open_connection(
+                    self._host, self._port, ssl=self._tls, server_hostname=self._server_name if self._tls else None
+                )
         except (OSError, TimeoutError) as error:
             raise UnavailableError(f"cannot connect to {self._host}:{self._port}: {_name(error)}") from error
 
@@ -80,7 +86,18 @@ class MllpClient:
         took the message is not known then.
         """
         await self._write(body)
-        return (await self._answer()) if _is_answered(body) else None
+        return self._read(await self._answer()) if _is_answered(body) else None
+
+    async def send_batch(self, body: bytes) -> tuple[list[Acknowledgment], str]:
+        """Sends a batch (FHS, BHS) and waits for its answer: the acknowledgments in it, and what is said of all of it.
+
+        Raises like `send`. A receiver that knows no batches may answer with one acknowledgment.
+        """
+        await self._write(body)
+        answer = await self._answer()
+        if not is_batch(answer):
+            return [self._read(answer)], ""
+        return [self._read(each) for each in read_remains(answer).messages], comment_of(answer)
 
     async def send_all(self, bodies: Iterable[bytes], *, window: int = 1) -> AsyncIterator[Reply]:
         """Sends messages with at most `window` unanswered at a time; replies in the order of the messages.
@@ -103,7 +120,7 @@ class MllpClient:
             yield await self._reply(*open_messages.popleft())
 
     async def _reply(self, number: int, sent_at: float) -> Reply:
-        acknowledgment = await self._answer()
+        acknowledgment = self._read(await self._answer())
         return Reply(number, acknowledgment, asyncio.get_running_loop().time() - sent_at)
 
     async def _write(self, body: bytes) -> None:
@@ -114,7 +131,7 @@ class MllpClient:
         except (OSError, TimeoutError) as error:
             raise UnavailableError(f"cannot send to {self._host}:{self._port}: {_name(error)}") from error
 
-    async def _answer(self) -> Acknowledgment:
+    async def _answer(self) -> bytes:
         try:
             async with asyncio.timeout(self._timeout_s):
                 while not self._received:
@@ -125,8 +142,11 @@ class MllpClient:
                     self._received += [item.payload for item in items if isinstance(item, Frame)]
         except (OSError, TimeoutError) as error:
             raise UnavailableError(f"no answer from {self._host}:{self._port}: {_name(error)}") from error
+        return self._received.popleft()
+
+    def _read(self, answer: bytes) -> Acknowledgment:
         try:
-            return read_ack(self._received.popleft())
+            return read_ack(answer)
         except SyntaxRefusedError as error:
             raise UnavailableError(f"{self._host}:{self._port} answered something that is no message") from error
 

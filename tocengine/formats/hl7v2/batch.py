@@ -183,6 +183,13 @@ def build_answer(batch: Batch, answers: Sequence[Sequence[bytes]], *, now: datet
     return b"".join(parts)
 
 
+def comment_of(answer: bytes) -> str:
+    """What the answer to a batch says of all of it: the second field of its last trailer, where a refusal is told."""
+    trailers = [part for name, part in _parts(answer) if name in (b"BTS", b"FTS")]
+    fields = trailers[-1].strip().split(trailers[-1][3:4]) if trailers else []
+    return fields[2].decode("ascii", "replace") if len(fields) > 2 else ""
+
+
 def _mirrored(name: bytes, header: Sent | None, now: datetime) -> bytes:
     """A header that answers `header`: sides swapped, its control id as the reference (BHS-12, FHS-12)."""
     sent = header or read_segment(b"BHS|^~\\&")

@@ -14,7 +14,7 @@ import msgspec
 
 from tocengine.config import Config, FeedSettings, TlsSettings, listen_address, sharing_listeners
 from tocengine.model.identity import valid_npi
-from tocengine.model.profile import SNAPSHOT_SEGMENTS, SenderMatch, SourceProfile
+from tocengine.model.profile import HL7V2_ONLY, SNAPSHOT_SEGMENTS, SenderMatch, SourceProfile
 
 Place: TypeAlias = tuple[str | int, ...]
 Refuse: TypeAlias = Callable[[Place, str, str], NoReturn]
@@ -242,7 +242,20 @@ def _check_directory(feed: FeedSettings, place: Place) -> Iterator[Finding]:
         yield Finding((*place, "directory"), text, 'protocol = "files"')
 
 
+def _check_unread(config: Config) -> Iterator[Finding]:
+    """Keys of a profile that only FHIR feeds use, and that mean nothing there: they would be ignored in silence."""
+    readers: dict[str, set[str]] = {}
+    for feed in config.feeds:
+        readers.setdefault(feed.profile, set()).add(feed.protocol)
+    for name, profile in config.profiles.items():
+        for key in HL7V2_ONLY if readers.get(name) == {"fhir"} else ():
+            if getattr(profile, key) != getattr(SourceProfile(), key):
+                text = f"profile {name!r} is of FHIR feeds, and {key} says how HL7 v2 is read"
+                yield Finding(("profiles", name, key), text, "leave it out")
+
+
 def _check_profiles(config: Config) -> Iterator[Finding]:
+    yield from _check_unread(config)
     zones = zoneinfo.available_timezones()
     for name, profile in config.profiles.items():
         place: Place = ("profiles", name)

@@ -82,6 +82,25 @@ class SourceProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     z_paths: dict[str, str] = msgspec.field(default_factory=dict)  # an empty standard field -> the Z field to read
 
 
+HL7V2_ONLY = (
+    "match",
+    "charset_default",
+    "visit_key",
+    "mrn_authority",
+    "patient_type_map",
+    "nubc_dispositions",
+    "trust_evn2",
+    "a23_is_cancel_visit",
+    "ack_policy",
+    "unsupported_types",
+    "account_is_visit",
+    "null_policy",
+    "snapshot_segments",
+    "z_paths",
+)
+"""Keys that speak of segments, fields or acknowledgments: in FHIR there is nothing they could mean."""
+
+
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """A feed with everything the normalizer needs to read it: its profile, facility and identifier domains."""
 

@@ -24,6 +24,7 @@ from tocengine.normalize.fhir_encounter import read_encounter
 from tocengine.normalize.fhir_patient import read_patient
 from tocengine.normalize.fhir_trigger import OPEN, triggers_of
 from tocengine.normalize.fhir_values import Reader, domains_by_system
+from tocengine.normalize.go_live import GoLive
 
 FUTURE_TOLERANCE = timedelta(hours=24)
 _HTEST = TERMINOLOGY + "v3-ActReason", "HTEST"
@@ -37,6 +38,7 @@ class FhirNormalizer:
         self._zone = zone(source.profile.time_zone)
         self._codes = codes_for(source)
         self._domains = domains_by_system(source.domains)
+        self._go_live = GoLive(source.profile)
 
     def normalize(self, message: Message) -> Sequence[EventRecord]:
         """The events of every encounter the body speaks of, each with the next `part`.
@@ -64,6 +66,7 @@ class FhirNormalizer:
             raise _missing("visit_identifier_missing", "No identifier with a system.", notification.encounter_path)
         first, *following = triggers_of(notification, known(encounter.patient_class) or PatientClass.UNKNOWN)
         recorded = self._recorded(notification, message, reader)
+        effective = _effective(first, encounter, notification, reader)
         event = Event(
             message_id=message.message_id,
             part=part,
@@ -75,10 +78,10 @@ class FhirNormalizer:
             message_day=recorded.at.astimezone(UTC).date().isoformat(),
             received_at=message.received_at,
             recorded=recorded,
-            effective=_effective(first, encounter, notification, reader),
-            processing=self._processing(notification, patient, reader),
+            effective=effective,
+            processing=self._go_live.processing(self._processing(notification, patient, reader), effective or recorded),
             shadow=self._source.shadow,
-            handled=bool(first),
+            handled=first in self._codes.triggers,
             patient=patient_key,
             visit=visit_key,
             patient_facts=patient,
@@ -91,7 +94,7 @@ class FhirNormalizer:
         )
         records = [EventRecord(summary=event, fhir=msgspec.Raw(content))]
         for position, trigger in enumerate(following, 1):
-            records.append(_followed(event, trigger, position))
+            records.append(_followed(event, trigger, position, handled=trigger in self._codes.triggers))
         return records
 
     def _recorded(self, notification: Notification, message: Message, reader: Reader) -> Timestamp:
@@ -132,12 +135,13 @@ def labels_of(resource: Resource) -> set[tuple[str, str]]:
 _NOTHING = orjson.dumps(collection([]))
 
 
-def _followed(event: Event, trigger: str, position: int) -> EventRecord:
+def _followed(event: Event, trigger: str, position: int, *, handled: bool) -> EventRecord:
     """What comes right after `event`, of the same message, and has no content of its own."""
     summary = msgspec.structs.replace(
         event,
         part=event.part + position,
         trigger=trigger,
+        handled=handled,
         effective=None,
         sequence=(event.sequence or 0) + position,  # so that it stays behind in the canonical order
         unmapped=(),

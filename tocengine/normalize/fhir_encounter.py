@@ -47,7 +47,8 @@ PART2 = "42CFRPart2"
 _RESTRICTED = frozenset({"R", "V"})
 _ADMIT_SOURCES = {"hosp-trans": "4", "nursing": "5", "emd": "7"}
 _ROLE_TYPES = {"AD": "A", "DD": "F"}
-_TREATING = ("ATND", "PPRF")
+_ROLES = {"ROL": ("ATND",), "PV1-7": ("ATND", "PPRF"), "PV1-8": ("REF",), "PV1-9": ("CON",), "PV1-17": ("ADM",)}
+"""The participants that stand where `treating_order` of the profile looks; FHIR has the performer besides."""
 
 
 @lru_cache(maxsize=2)
@@ -182,9 +183,13 @@ def _labels(reader: Reader) -> tuple[set[str], bool]:
 
 
 def _treating(encounter: Resource, reader: Reader) -> tuple[Practitioner | None, str]:
-    """The attender, else the primary performer, else the only participant without a type (as Da Vinci's examples)."""
+    """The first of the feed's order, else the only participant without a type (as Da Vinci's examples).
+
+    Unless the profile says otherwise the attender, the primary performer, the admitter, the consultant.
+    """
     participants = objects(encounter.get("participant"))
-    for role in _TREATING:
+    order = reader.source.profile.treating_order
+    for role in dict.fromkeys(role for source in order for role in _ROLES.get(source, ())):
         for item in participants:
             if any(code_of(kind, PARTICIPATION) == role for kind in objects(item.get("type"))):
                 person = reader.practitioner(item.get("individual"))
@@ -234,6 +239,9 @@ def _destination(reference: Json, reader: Reader) -> Destination | None:
         elif number.system == CCN:
             ccn = ccn or number.value
     text = text_of(named, "name") or text_of(reference, "display")
+    meant = reader.codes.destinations.get(" ".join(text.split()).casefold(), "")
+    if meant and not (npi or ccn):
+        npi, ccn = (meant, None) if valid_npi(meant) else (None, meant)
     return Destination(text=text, npi=npi, ccn=ccn) if text or npi or ccn else None
 
 

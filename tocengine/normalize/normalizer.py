@@ -6,7 +6,6 @@ segment is a function in `rules/` and a row of `CONTENT`. What cannot be normali
 
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from datetime import datetime
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -19,13 +18,13 @@ from tocengine.formats.hl7v2.datatypes import HD
 from tocengine.formats.hl7v2.parser import HL7Message, parse
 from tocengine.formats.hl7v2.segments import Segment
 from tocengine.formats.hl7v2.time import zone
-from tocengine.model.event import Event, EventRecord, Merge, Processing, Rekeying
+from tocengine.model.event import Event, EventRecord, Merge, Rekeying
 from tocengine.model.facts import EncounterFacts, PatientFacts
 from tocengine.model.identity import Identifier
 from tocengine.model.message import ContentType, Message
 from tocengine.model.profile import Source
-from tocengine.model.time import Timestamp
 from tocengine.normalize.codes import Codes, Wrap, codes_for, plain
+from tocengine.normalize.go_live import GoLive
 from tocengine.normalize.output import bundle
 from tocengine.normalize.reading import Reading, refuse
 from tocengine.normalize.rules import (
@@ -73,7 +72,7 @@ class HL7v2Normalizer:
         self._known: dict[Hashable, object] | None = {} if wrap is plain else None  # lookups are watched
         profile = source.profile
         self._visit_key = _visit_key_field("PID-18" if profile.account_is_visit else profile.visit_key)
-        self._go_live = datetime.fromisoformat(profile.go_live_at) if profile.go_live_at else None
+        self._go_live = GoLive(profile)
         self._facility: Resource = fhir.sending_facility(source.facility)
 
     def normalize(self, message: Message) -> Sequence[EventRecord]:
@@ -121,7 +120,7 @@ class HL7v2Normalizer:
             recorded=recorded,
             effective=effective,
             sequence=header.read_sequence(msh),
-            processing=self._processing(header.read_processing(reading, msh), effective or recorded),
+            processing=self._go_live.processing(header.read_processing(reading, msh), effective or recorded),
             shadow=self.source.shadow,
             handled=reading.row is not None and reading.row.kind != "stored",
             patient=reading.patient_key,
@@ -136,11 +135,6 @@ class HL7v2Normalizer:
             unmapped=tuple(reading.unmapped),
         )
         return EventRecord(summary=summary, fhir=msgspec.Raw(bundle(reading)))
-
-    def _processing(self, stated: Processing, when: Timestamp) -> Processing:
-        """What took effect before the feed went live is loaded silently."""
-        before = self._go_live is not None and when.at < self._go_live
-        return Processing.INITIAL_LOAD if before and stated is Processing.PRODUCTION else stated
 
     def _identify(self, reading: Reading, part: int) -> tuple[Identifier, ...]:
         """Sets the keys of patient and visit. Raises ContentError for a movement that lacks one of them."""

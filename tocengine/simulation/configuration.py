@@ -96,7 +96,6 @@ holdback_s = 2
 
 [profiles.valley]
 time_zone = "America/New_York"
-mrn_authority = "VALLEY"
 {extra}
 """,
         encoding="utf-8",

@@ -185,6 +185,51 @@ def test_an_end_that_is_no_discharge_is_a_plan() -> None:
     assert found.flags == ("end_without_discharge",)
 
 
+def test_a_destination_by_the_name_the_sender_uses() -> None:
+    aliases = {"Sunnyside  Rehab": "1999000015"}
+    found = visit(normalized(bundle(), destination_aliases=aliases)[0]).destination
+    assert found == Destination("SUNNYSIDE REHAB", "1999000015", None)
+    found = visit(normalized(bundle(), destination_aliases={"SUNNYSIDE REHAB": "335123"})[0]).destination
+    assert found == Destination("SUNNYSIDE REHAB", None, "335123")
+    sent = bundle()  # what the message itself states is not overruled
+    destination = next(e["resource"] for e in sent["entry"] if e["resource"]["id"] == "dest")
+    destination["identifier"] = [{"system": "urn:oid:2.16.840.1.113883.4.336", "value": "335123"}]
+    found = visit(normalized(sent, destination_aliases=aliases)[0]).destination
+    assert found == Destination("SUNNYSIDE REHAB", None, "335123")
+
+
+def test_what_took_effect_before_go_live_is_loaded_silently() -> None:
+    before, after = "2026-03-01T15:36:00-05:00", "2026-03-01T15:34:00-05:00"  # the discharge is at 15:35
+    assert normalized(bundle(), go_live_at=before)[0].processing is Processing.INITIAL_LOAD
+    assert normalized(bundle(), go_live_at=after)[0].processing is Processing.PRODUCTION
+    found, _ = normalized(bundle(), go_live_at=before, test_patient_patterns=("O'NEIL",))
+    assert found.processing is Processing.TEST
+
+
+def test_what_is_equivalent_to_a_trigger_that_is_not_enabled_is_stored() -> None:
+    assert normalized(bundle(), enabled_events=("A03",))[0].handled
+    assert not normalized(bundle("admit", "in-progress"), enabled_events=("A03",))[0].handled
+
+
+@pytest.mark.parametrize(
+    ("order", "who"),
+    [
+        (("ROL", "PV1-7", "PV1-17", "PV1-9"), "PPRF"),
+        (("PV1-17", "PV1-7"), "ADM"),
+        (("PV1-9", "PV1-17"), "CON"),
+        (("PV1-8",), ""),
+    ],
+)
+def test_the_treating_practitioner_is_looked_for_in_the_order_of_the_feed(order: tuple[str, ...], who: str) -> None:
+    system = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+    listed = [
+        {"type": [{"coding": [{"system": system, "code": code}]}], "individual": {"reference": "urn:uuid:dr"}}
+        for code in ("CON", "ADM", "PPRF")
+    ]
+    facts = visit(normalized(bundle(participant=listed), treating_order=order)[0])
+    assert facts.treating_source == (f"Encounter.participant:{who}" if who else msgspec.UNSET)
+
+
 def test_the_only_participant_without_a_type_is_the_treating_one() -> None:
     found, _ = normalized(bundle(participant=[{"individual": {"reference": "urn:uuid:dr"}}]))
     assert visit(found).treating == Practitioner("ROE", ("ANN",), npi="1999000031")

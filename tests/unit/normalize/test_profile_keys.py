@@ -146,6 +146,18 @@ profile = "stj"
 """
 
 
+@pytest.mark.parametrize("line", ['null_policy = "ignore"', 'snapshot_segments = ["DG1"]', 'mrn_authority = "STJ"'])
+def test_what_cannot_act_on_fhir_is_refused_where_only_fhir_feeds_use_it(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "tocengine.toml"
+    fhir = '[[feeds]]\nname = "stj-fhir"\nfacility = "stj"\nprotocol = "fhir"\nprofile = "PROFILE"\n'
+    path.write_text(fhir.replace("PROFILE", "stj") + FILE + line)
+    load_config(path, {})  # the ADT feed uses it too
+    path.write_text(fhir.replace("PROFILE", "fhir") + FILE + "[profiles.fhir]\n" + line)
+    key = line.partition(" ")[0]
+    with pytest.raises(ConfigurationError, match=f"profile 'fhir' is of FHIR feeds, and {key} says how HL7 v2 is read"):
+        load_config(path, {})
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

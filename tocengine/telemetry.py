@@ -99,6 +99,12 @@ class Metrics:
         self.connection_bytes = Gauge(
             "tocengine_mllp_held_bytes", "Bytes of messages unfinished or being stored", ["feed"], registry=r
         )
+        self.connection_messages = Gauge(
+            "tocengine_mllp_messages_in_flight",
+            "Messages being stored, or with an answer to be sent",
+            ["feed"],
+            registry=r,
+        )
         self.tls_expiry_days = Gauge(
             "tocengine_tls_certificate_expiry_days",
             "Days until the first certificate of the file ends",

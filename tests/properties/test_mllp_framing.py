@@ -81,6 +81,21 @@ def test_every_message_of_an_orderly_stream_arrives_once(sent: list[tuple[bytes,
     assert _read(pieces) == [Frame(payload) for payload, _ in sent]
 
 
+@given(
+    st.binary(max_size=20).map(lambda head: b"MSH|" + head.replace(b"\x1c", b"\x1d").replace(b"\x0b", b"\x0c")),
+    st.binary(max_size=20).map(lambda rest: b"y" + rest.replace(b"\x1c", b"\x1d").replace(b"\x0b", b"\x0c") + b"y"),
+    st.integers(1, 30),
+)
+def test_a_frame_that_silence_ended_too_early_loses_nothing(head: bytes, rest: bytes, step: int) -> None:
+    """Its 0x1C was data and the sender paused behind it: the rest is kept, and the next message is whole."""
+    reader = FrameReader(LIMIT)
+    items = [*reader.receive(b"\x0b" + head + b"\x1c"), *reader.settle()]
+    stream = rest + b"\x1c\r" + frame(b"MSH|next")
+    for place in range(0, len(stream), step):
+        items += reader.receive(stream[place : place + step])
+    assert items == [Frame(head), BrokenFrame(rest, Broken.AFTER_END), Frame(b"MSH|next")]
+
+
 class Sender(RuleBasedStateMachine):
     """A sender that mixes good and broken frames, cut into reads anywhere, against what must come out."""
 

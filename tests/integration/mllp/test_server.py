@@ -50,8 +50,10 @@ async def test_pipelined_messages_are_answered_in_order_within_a_bound(start: St
     for number in range(20):
         writer.write(frame(adt(str(number))))
     await until(lambda: site.log.appending == 4)
+    await until(lambda: site.metric("tocengine_mllp_messages_in_flight") == 4)
     site.log.gate.set()
     answers = await read_answers(reader, 20)
+    await until(lambda: site.metric("tocengine_mllp_messages_in_flight") == 0)
     assert codes(answers) == [("AA", str(number)) for number in range(20)]
     assert site.log.bodies("messages") == [adt(str(number)) for number in range(20)]
     writer.close()

@@ -92,6 +92,11 @@ class Connection(asyncio.Protocol):
     # --- what the server tells us ---
 
     @property
+    def in_flight(self) -> int:
+        """Its messages that have begun and are not answered."""
+        return self._session.in_flight
+
+    @property
     def opened(self) -> bool:
         """A transport carries it."""
         return self._transport is not None

@@ -222,6 +222,8 @@ class MllpServer:
         now = loop.time()
         for connection in list(self.connections):
             connection.look_at_the_clock(now)
+        under_way = sum(connection.in_flight for connection in self.connections)
+        self.metrics.connection_messages.labels(self.settings.name).set(under_way)
         self.metrics.connection_bytes.labels(self.settings.name).set(self._budget.total)
         if self._tls is not None and now - self._tls_looked_at > self.tls_look_s:
             self._tls_looked_at = now

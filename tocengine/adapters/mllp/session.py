@@ -81,6 +81,11 @@ class Session:
         return self._reader.held_bytes + self._held
 
     @property
+    def in_flight(self) -> int:
+        """Messages that have begun and whose answers are not written."""
+        return len(self._turns)
+
+    @property
     def wants_data(self) -> bool:
         """False: do not read, there is enough under way, or the connection is about to end."""
         return not self._last and not self._failed and not self._waiting and len(self._turns) < self._max_in_flight

@@ -35,7 +35,7 @@ from tocengine.simulation.day import Expected
 from tocengine.simulation.receivers import Receivers
 from tocengine.simulation.senders import MllpSender
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(600)
 VOSS = "VOSS^PETER^^^^^L"
 UNRESOLVED = ("DESTINATION_UNRESOLVED",)  # a nursing home that no message names
 OBSERVED_BY_TYPE = '\npatient_type_map = {OBS = "observation"}'

@@ -398,7 +398,7 @@ async def test_every_scenario_tells_what_it_says_and_nothing_else(setting: Setti
     path = write_partners(setting.folder, receivers.port, setting.secret, list(scenarios.values()))
     status, out, error = await setting.engine.call("apply", "-f", str(path))
     assert status == 0, out + error
-    await setting.start()
+    await setting.start(90)
     expected: list[Expected] = []
     async with MllpSender("127.0.0.1", setting.ports.mllp) as sender:
         for turn in range(max(len(s.steps) for s in scenarios.values())):
@@ -419,7 +419,7 @@ async def test_every_scenario_tells_what_it_says_and_nothing_else(setting: Setti
 
 
 async def _wait(expected: list[Expected], receivers: Receivers) -> None:
-    tally = await arrived(expected, receivers, 25)
+    tally = await arrived(expected, receivers, 45)
     missing = Counter(expected) - receivers.accepted
     assert not missing, missing
     assert tally.lost == 0

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import bystanders, engine, fhir_bundles, stages
+from tests.benchmarks import bystanders, engine, fhir_bundles, roles, stages
 from tests.benchmarks.timing import Row
 from tocengine.simulation.load.bench import Shape
 from tocengine.simulation.load.figures import figures_table
@@ -21,6 +21,7 @@ console = Console(highlight=False)
 def main(
     only_stages: Annotated[bool, typer.Option("--stages", help="Only the stages.")] = False,
     only_engine: Annotated[bool, typer.Option("--engine", help="Only the whole engine.")] = False,
+    only_roles: Annotated[bool, typer.Option("--roles", help="Only ingest, route and deliver, one at a time.")] = False,
     silent: Annotated[
         int, typer.Option(help="Only what so many silent and half-open connections cost other senders; 0 is not.")
     ] = 0,
@@ -44,6 +45,9 @@ def main(
         console.print(figures_table(f"Answers beside {silent} silent and half-open connections", beside))
         print(msgspec.json.encode(beside).decode())
         return
+    if only_roles:
+        _show_roles(roles.measure(messages, Mix(size=SIZES[size], told_every=told_every)))
+        return
     if not only_engine:
         for name, octets in SIZES.items():
             _show_stages(f"CPU per {name} A03, microseconds", stages.measure(octets))
@@ -62,6 +66,13 @@ def main(
         name = "Kafka" if kafka else "embedded default"
         console.print(figures_table(f"The whole engine, {name}", figures, processes))
         print(msgspec.json.encode(figures).decode())
+
+
+def _show_roles(costs: list[roles.Cost]) -> None:
+    table = Table("role alone", "engine, us", "PostgreSQL, us", "per second", title_justify="left", box=None)
+    for cost in costs:
+        table.add_row(cost.role, f"{cost.engine_us:,.0f}", f"{cost.postgres_us:,.0f}", f"{cost.per_s:,.0f}")
+    console.print(table)
 
 
 def _show_stages(title: str, rows: list[Row]) -> None:

@@ -59,7 +59,7 @@ def rich() -> Bundle:
     visit["hospitalization"]["admitSource"] = coded("http://terminology.hl7.org/CodeSystem/admit-source", "emd")
     patient |= {
         "telecom": [{"system": "phone", "use": "home", "value": "315-555-0111", "rank": 1}],
-        "address": [{"use": "home", "line": ["4 PINE ST"], "city": "UTICA", "period": {"start": "2020"}}],
+        "address": [{"id": "a1", "use": "home", "line": ["4 PINE ST"], "city": "UTICA", "period": {"start": "2020"}}],
         "maritalStatus": coded("http://terminology.hl7.org/CodeSystem/v3-MaritalStatus", "M"),
         "contact": [{"name": {"family": "VOSS"}, "relationship": [{"text": "Spouse"}], "telecom": [{"value": "555"}]}],
         "deceasedBoolean": False,

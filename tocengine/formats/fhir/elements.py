@@ -78,7 +78,8 @@ def _pruned(value: Json, kind: str) -> Json:
     rows = elements().types.get(kind)
     if rows is None or not isinstance(value, dict):
         return value
-    kept: Resource = {name: value[name] for name in ("resourceType", "id", "meta") if name in value}
+    own = ("resourceType", "id", "meta") if elements().is_resource(kind) else ()  # an element's id is its sender's
+    kept: Resource = {name: value[name] for name in own if name in value}
     for name, row in rows.items():
         companion, content = value.get("_" + name), value.get(name)
         if isinstance(content, list):

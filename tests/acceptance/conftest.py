@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.load import Tally
+from tests.acceptance.received import assert_valid
 from tests.acceptance.setting import Setting, embedded, scaled_out
 from tests.conftest import fresh_database
 from tests.services.kafka import KafkaCluster
@@ -33,9 +34,10 @@ def secret() -> bytes:
 
 @pytest.fixture
 async def receivers(secret: bytes) -> AsyncIterator[Receivers]:
-    """The partners."""
+    """The partners; every FHIR notice they took is looked at once more when the test is over."""
     async with Receivers(secret) as receivers:
         yield receivers
+    assert_valid(receivers.bodies)
 
 
 @pytest.fixture(params=["postgres", pytest.param("kafka", marks=pytest.mark.kafka)])

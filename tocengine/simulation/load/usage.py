@@ -60,12 +60,12 @@ def _stat(pid: int) -> list[int]:
 
 def peak_mb(pid: int) -> float:
     """The most memory a process has had resident."""
-    return _status(pid)["VmHWM"] / 1024
+    return _status(pid).get("VmHWM", 0) / 1024
 
 
 def resident_mb(pid: int) -> float:
     """What a process has resident now."""
-    return _status(pid)["VmRSS"] / 1024
+    return _status(pid).get("VmRSS", 0) / 1024
 
 
 def roles(words: Sequence[str]) -> str:
@@ -76,11 +76,12 @@ def roles(words: Sequence[str]) -> str:
 def tree_mb(pid: int) -> float:
     """Resident memory of a process and its children now: what is private of each, and what they share once."""
     rows = [_status(each) for each in (pid, *children(pid))]
-    return (sum(row["RssAnon"] for row in rows) + max(row["RssShmem"] for row in rows)) / 1024
+    private = sum(row.get("RssAnon", 0) for row in rows)
+    return (private + max(row.get("RssShmem", 0) for row in rows)) / 1024
 
 
 def _status(pid: int) -> Mapping[str, int]:
-    """The kB lines of /proc/PID/status."""
+    """The kB lines of /proc/PID/status; one that was killed and not waited for yet has none."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: int(rest.split()[0]) for name, _, rest in _pairs(lines) if rest.endswith(" kB")}
 

@@ -104,7 +104,8 @@ def assert_names_a_place(problem: Problem) -> None:
 
 
 @settings(
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking such a message takes minutes
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    deadline=None,  # shrinking such a message takes minutes
     suppress_health_check=[HealthCheck.too_slow],  # it is large, and a busy machine draws it slowly
 )
 @given(messages())

@@ -301,7 +301,7 @@ async def test_batching_does_not_change_what_is_told(bench: Bench, records: int)
 
 
 async def test_what_comes_shortly_after_a_batch_waits_for_company(bench: Bench) -> None:
-    worker = await bench.worker(batch_window_ms=1000)
+    worker = await bench.worker(batch_window_ms=3000)
     await bench.log.append([bench.event("A01", "V1")])
     assert await worker.step(5) == 1  # alone, and at once
     await bench.log.append([bench.event("A01", "V2")])

@@ -152,7 +152,7 @@ class RetentionSettings(Settings, frozen=True):
     """``[retention]``: what is not needed any more. Audit, encounters and notices are kept."""
 
     log_days: Count = 30  # records of the embedded event log; Kafka has `retention_days`
-    repeats_days: Count = 400  # by MSH-7: how long a message that is sent again is known for a repeat
+    repeats_days: Count = 400  # by MSH-7, and of receipt where that is long ago: how long a repeat is known for one
     every_s: Amount = 60.0
     batch_records: Count = 10_000  # records removed in one transaction
 

@@ -64,9 +64,6 @@ listen = "127.0.0.1:{ports.http}"
 [admin]
 listen = "127.0.0.1:{ports.admin}"
 
-[retention]
-every_s = 86400  # the corpus has messages of long ago, and they are counted
-
 [[facilities]]
 id = "corpus"
 name = "Corpus Hospital"

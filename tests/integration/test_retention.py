@@ -71,11 +71,18 @@ async def test_repeats_of_old_days_are_forgotten_by_dropping_the_day(pool: Pool)
     for day in (today, today - timedelta(days=400), old):
         await pool.fetchval("select prepare_message_seen($1, $1)", day)
         await pool.execute(SEEN, day, uuid4())
-    await pool.execute(SEEN, old - timedelta(days=1000), uuid4())  # of a day that never had a partition
     metrics = await _round(pool)
     assert await _partitions(pool) == {_name(today), _name(today - timedelta(days=400))}
     assert await pool.fetchval("select to_regclass($1)", _name(old)) is None
     assert metrics.registry.get_sample_value("tocengine_retention_removed_total", {"kind": "days"}) == 1
+
+
+async def test_a_message_of_long_ago_is_known_for_a_repeat_as_long_as_any(pool: Pool) -> None:
+    await pool.execute(SEEN, NOW.date() - timedelta(days=1400), uuid4())  # of a day that never had a partition
+    await _round(pool, NOW + timedelta(days=399))
+    assert await _partitions(pool) == {"message_seen_other"}
+    await _round(pool, NOW + timedelta(days=401))
+    assert await _partitions(pool) == set()
 
 
 async def test_old_records_of_the_log_go_once_they_are_read(pool: Pool) -> None:

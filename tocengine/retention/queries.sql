@@ -13,8 +13,9 @@ where i.inhparent = 'message_seen'::regclass and c.relname ~ '^message_seen_\d{8
   and to_date(right(c.relname, 8), 'YYYYMMDD') < $1::date
 order by 1;
 
--- name: forget_other_days  Rows of old days that never had a partition.
-with old as (select ctid from message_seen_other where day < $1::date limit $2)
+-- name: forget_other_days
+-- Rows of old days that never had a partition, once they have been known as long: a load of old messages repeats too.
+with old as (select ctid from message_seen_other where day < $1::date and received_at < $2 limit $3)
 delete from message_seen_other o using old where o.ctid = old.ctid;
 
 -- name: remove_records

@@ -56,10 +56,10 @@ class RetentionWorker:
     async def remove(self, connection: Transaction, now: datetime) -> None:
         """One round: days prepared, old days dropped, and of each other kind what is old removed until none is left."""
         await connection.fetchval(QUERIES["prepare_days"], now.date())
-        await self._remove_days(connection, now)
         logged, repeats = (
             now - timedelta(days=days) for days in (self._settings.log_days, self._settings.repeats_days)
         )
+        await self._remove_days(connection, repeats)
         for number, topic in self._topics.items():
             await self._remove(connection, "records", "remove_records", number, topic, logged)
         await self._remove(connection, "codes", "remove_codes", logged, repeats)
@@ -73,10 +73,10 @@ class RetentionWorker:
             removed = int(status.rpartition(" ")[2])
             self._metrics.retention_removed.labels(kind).inc(removed)
 
-    async def _remove_days(self, connection: Transaction, now: datetime) -> None:
-        first = now.date() - timedelta(days=self._settings.repeats_days)
+    async def _remove_days(self, connection: Transaction, repeats: datetime) -> None:
+        first = repeats.date()
         for row in await connection.fetch(QUERIES["days_before"], first):
             await connection.execute(f"drop table {row['name']}")  # letters and digits: the query says so
             self._metrics.retention_removed.labels("days").inc()
             log.info("repeats of a day forgotten", name=row["name"])
-        await connection.execute(QUERIES["forget_other_days"], first, self._settings.batch_records)
+        await connection.execute(QUERIES["forget_other_days"], first, repeats, self._settings.batch_records)

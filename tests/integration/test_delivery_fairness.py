@@ -1,5 +1,7 @@
 """What one recipient has queued costs the others nothing: turns, portions, and pages read, counted in PostgreSQL."""
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import uuid4
 
@@ -39,9 +41,10 @@ async def queue_lanes(pool: Pool, recipient: str, count: int, *, parked: bool = 
     )
 
 
-async def claimed(pool: Pool, after: str, *, limit: int = 4, full: tuple[str, ...] = ()) -> list[str]:
+async def claimed(
+    pool: Pool, after: str, *, limit: int = 4, allowances: tuple[Sequence[str], Sequence[int]] = ((), ())
+) -> list[str]:
     """The recipients of the lanes that a claim takes."""
-    allowances = (full, [0] * len(full))
     async with pool.acquire() as connection, connection.transaction():
         lanes = await postgres.claim_lanes(
             connection, clock(), uuid4(), uuid4(), allowances, after=after, otherwise=3, limit=limit
@@ -63,7 +66,26 @@ async def test_recipients_take_turns_and_none_takes_more_than_its_allowance(pool
         await queue_lanes(pool, recipient, count)
     assert await claimed(pool, "") == ["a", "a", "a", "b"]
     assert await claimed(pool, "b") == ["c"]
-    assert await claimed(pool, "", full=("a",)) == ["b", "b", "b"]
+    assert await claimed(pool, "", allowances=(["a"], [0])) == ["b", "b", "b"]
+
+
+async def test_each_of_many_recipients_with_allowances_is_served_within_one_round(pool: Pool) -> None:
+    names = [f"r{number:03}" for number in range(300)]
+    await pool.execute(
+        "insert into lane (recipient_id, encounter_id, due_at)"
+        " select name, gen_random_uuid(), $2 from unnest($1::text[]) as name, generate_series(1, 30)",
+        names,
+        clock() - timedelta(minutes=1),
+    )
+    await pool.execute("analyze lane")
+    shuffled = sorted(names, key=lambda name: name[::-1])
+    served: list[str] = []
+    after = ""
+    while len(taken := await claimed(pool, after, limit=128, allowances=(shuffled, [20] * 300))) == 128:
+        after = taken[-1]
+        served += taken
+    assert sorted({*served, *taken}) == names
+    assert max(Counter(served + taken).values()) <= 20
 
 
 async def test_an_endpoint_that_is_back_has_its_lanes_woken_in_portions(

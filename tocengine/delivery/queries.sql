@@ -52,7 +52,8 @@ update endpoint_state set not_before = $2 where endpoint_id = any($1::text[]) an
 -- Due lanes of one recipient after the other, from the one after $4 on: of each its oldest ones, and no more than its
 -- allowance. Only recipients that wait are looked at, each by its own end of the index, so that what one of them has
 -- queued costs the others nothing. Rows are updated where they lie: a join by key would be quadratic wherever the
--- statistics are from a time when nothing was due.
+-- statistics are from a time when nothing was due. For the turns' sake the limit cuts the recipients in their order, however
+-- many allowances there are: those are looked up one by one, since a join of any other kind would order the rows its own way.
 with recursive waiting as (
     (select recipient_id from lane where lease is null and due_at is not null and recipient_id > $4
      order by recipient_id limit 1)
@@ -65,14 +66,17 @@ with recursive waiting as (
 ), mine as (
     select due.*
     from waiting w
-    left join unnest($5::text[], $6::int[]) as allowed (recipient_id, lanes) on allowed.recipient_id = w.recipient_id
+    left join lateral (
+        select a.lanes from unnest($5::text[], $6::int[]) as a (recipient_id, lanes)
+        where a.recipient_id = w.recipient_id limit 1
+    ) allowed on true
     cross join lateral (
         select l.ctid as place, l.waits_for, l.probe from lane l
         where l.recipient_id = w.recipient_id and l.lease is null and l.due_at <= $1
         order by l.due_at limit coalesce(allowed.lanes, $7)
         for update skip locked
     ) due
-    limit $8
+    order by w.recipient_id limit $8
 )
 update lane l set lease = $2, worker_id = $3, waits_for = null, probe = false
 from mine

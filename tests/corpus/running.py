@@ -10,6 +10,7 @@ import aiohttp
 
 from tests.corpus.answers import bodies, faults, frames
 from tests.corpus.files import CorpusFile
+from tests.services.kafka import free_ports
 from tocengine.formats.hl7v2.ack import read_ack
 from tocengine.formats.hl7v2.batch import is_batch
 from tocengine.formats.mllp import frame
@@ -82,8 +83,8 @@ protocol = "fhir"
 async def send_corpus(folder: Path, hl7v2: Sequence[CorpusFile], fhir: Sequence[CorpusFile]) -> Run:
     """Starts the engine in `folder`, sends every file, waits until all of it was tracked, and stops the engine."""
     names = {source: f"s{number}" for number, source in enumerate(sorted({file.source for file in hl7v2}))}
-    ports = Ports.free()
-    listeners = dict(zip([*names.values(), "last"], _free_ports(len(names) + 1), strict=True))
+    mllp, http, admin, *others = free_ports(3 + len(names) + 1)
+    ports, listeners = Ports(mllp, http, admin), dict(zip([*names.values(), "last"], others, strict=True))
     engine = EngineProcess(write_settings(folder, ports, listeners), ports.admin)
     run = Run()
     await engine.start(deadline_s=90)
@@ -168,7 +169,3 @@ async def _ask(engine: EngineProcess, run: Run, sources: Mapping[str, str]) -> N
                 counted[row[column]] += row["count"]
     (audit,) = await engine.ask("audit", "verify")
     run.intact = audit["intact"] is True
-
-
-def _free_ports(count: int) -> list[int]:
-    return [Ports.free().mllp for _ in range(count)]

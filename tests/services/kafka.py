@@ -86,7 +86,7 @@ class JavaKafka(KafkaCluster):
         self._jvm_flags = jvm_flags
         self._folder = Path(tempfile.mkdtemp(prefix="tocengine-kafka-"))
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        self._ports = _free_ports(2 * brokers)
+        self._ports = free_ports(2 * brokers)
         self.brokers = brokers
         self.bootstrap = ",".join(f"127.0.0.1:{self._ports[2 * n]}" for n in range(brokers))
         try:
@@ -274,7 +274,8 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on, all different: none is given back before the last is found."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:

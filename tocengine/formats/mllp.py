@@ -7,7 +7,8 @@
 
 The same bytes give the same items however they are split. MLLP release 1: ``0x0B payload 0x1C 0x0D``; read liberally
 (HL7 v2.5.1 Implementation Guide, appendix C): a 0x1C without a CR is data, a 0x0B inside a frame starts a new one
-only where MSH, FHS or BHS follows it, and then the one before it had no end.
+only where MSH, FHS or BHS follows it, and then the one before it had no end. So too in the rest of a frame that silence
+had ended.
 """
 
 import re
@@ -28,6 +29,7 @@ KEPT_OF_OVERSIZE: Final = 65_536
 
 _NEW_FRAME: Final = re.compile(rb"\x0b(?=MSH|FHS|BHS)")
 _OUTSIDE: Final = re.compile(rb"\x0b|\x1c\r")
+_AFTER_SILENCE: Final = re.compile(rb"\A\x0b|\x0b(?=MSH|FHS|BHS)|\x1c\r")  # in the rest of a frame a 0x0B is data
 _UNDECIDED: Final = 5  # bytes at the end that may be the beginning of an end or of a new frame: 1C 0B M S H
 _PADDING: Final = b" \t\r\n\x00\x1c"
 
@@ -167,11 +169,11 @@ class FrameReader:
         if buffer[:1] in _PADDING:
             del buffer[: len(buffer) - len(buffer.lstrip(_PADDING))]
             self._searched = 0
-        match = _OUTSIDE.search(buffer, self._searched)
+        match = (_AFTER_SILENCE if self._settled else _OUTSIDE).search(buffer, self._searched)
         if match is None:
             if len(buffer) > self._max + _UNDECIDED:
                 self._too_large(items)
-            self._searched = max(0, len(buffer) - 1)
+            self._searched = max(0, len(buffer) - _UNDECIDED)
             return False
         position, marker = match.start(), match.group()
         del match

@@ -69,6 +69,8 @@ def test_a_missing_return_is_settled_by_silence() -> None:
     [
         (b"|I||3N\r\x1c\r", [BrokenFrame(b"|I||3N", Broken.AFTER_END)]),
         (b"|I||3N" + frame(M), [BrokenFrame(b"|I||3N", Broken.AFTER_END), Frame(M)]),
+        (b"|I\x0bmore\r\x1c\r" + frame(M), [BrokenFrame(b"|I\x0bmore", Broken.AFTER_END), Frame(M)]),
+        (frame(b"no message") + frame(M), [Frame(b"no message"), Frame(M)]),  # nothing came before it: a new frame
         (b"\r\nGET / HTTP/1.1" + frame(M), [Junk(14), Frame(M)]),  # its CR came late, so it had ended rightly
         (frame(M) + b"junk" + frame(M), [Frame(M), Junk(4), Frame(M)]),
         (b"|I\x1c\rjunk" + frame(M), [BrokenFrame(b"|I", Broken.AFTER_END), Junk(4), Frame(M)]),

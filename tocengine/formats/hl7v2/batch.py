@@ -186,7 +186,8 @@ def build_answer(batch: Batch, answers: Sequence[Sequence[bytes]], *, now: datet
 def comment_of(answer: bytes) -> str:
     """What the answer to a batch says of all of it: the second field of its last trailer, where a refusal is told."""
     trailers = [part for name, part in _parts(answer) if name in (b"BTS", b"FTS")]
-    fields = trailers[-1].strip().split(trailers[-1][3:4]) if trailers else []
+    separator = trailers[-1][3:4] if trailers else b""
+    fields = trailers[-1].strip().split(separator) if separator else []
     return fields[2].decode("ascii", "replace") if len(fields) > 2 else ""
 
 

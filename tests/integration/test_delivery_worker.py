@@ -27,6 +27,8 @@ from tocengine.config import BackoffSettings
 from tocengine.delivery import dead_letters, endpoints
 from tocengine.model.directory import ChannelKind, Endpoint
 from tocengine.model.encounter import Snapshot, TransitionKind, TransitionStatus
+from tocengine.model.facts import known
+from tocengine.model.identity import Identifier
 from tocengine.model.ids import EndpointId
 from tocengine.model.notice import Notice
 from tocengine.postgres import Pool
@@ -438,6 +440,36 @@ async def test_nothing_is_sent_where_the_audit_cannot_be_written(pool: Pool) -> 
                 assert receiver.requests == []
                 await transaction.rollback()
             await eventually(lambda: receiver.arrivals == ids(pairs), "sent once the audit is back")
+
+
+async def test_an_opt_out_under_a_number_that_was_only_stated_stops_what_waits(pool: Pool) -> None:
+    async with receiving() as receiver:
+        refused, told = lane(1)[0], lane(1)[0]
+
+        def stating(snapshot: Snapshot, number: str) -> Snapshot:
+            stated = (*(known(snapshot.patient.identifiers) or ()), Identifier("STJ", number, "PI"))
+            return replace(snapshot, patient=replace(snapshot.patient, identifiers=stated))
+
+        key, owner = told[1].patient_key, uuid4()
+        people = (
+            "insert into patient (patient_id, domain, value, survivor_id, moved_from, moved_at, updated_at)"
+            " values ($1, 'STJ', $2, $3, $4, $5, now())"
+        )
+        await pool.execute(people, owner, key.value, None, None, None)
+        await pool.execute(people, uuid4(), "MOVED", owner, uuid4(), clock())
+        await pool.execute(
+            "insert into panel_member (recipient_id, domain, value, applied_at)"
+            " select 'opt-out:', 'STJ', value, $1 from unnest(array['E99', 'MOVED']) as value",
+            clock(),
+        )
+        await queue(pool, (refused[0], stating(refused[1], "E99")), (told[0], stating(told[1], "MOVED")))
+        async with delivering(pool, StaticDirectory(make_recipient(webhook(receiver.url)))):
+
+            async def settled() -> bool:
+                found = await states(pool)
+                return found == {refused[0].notice_id: "SUPPRESSED", told[0].notice_id: "DELIVERED"}
+
+            await eventually(settled, "the one is dropped and the other sent")
 
 
 async def test_an_opt_out_stops_what_waits_but_no_cancellation(pool: Pool) -> None:

@@ -23,6 +23,8 @@ from tocengine.formats.packing import unpack
 from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.model.directory import ChannelKind
 from tocengine.model.encounter import Snapshot
+from tocengine.model.facts import known
+from tocengine.model.identity import PatientKey
 from tocengine.model.ids import NoticeId
 from tocengine.model.notice import Notice, NoticeState
 from tocengine.model.work import WorkItem
@@ -207,7 +209,7 @@ class Claimer:
     async def _drop_opted_out(self, transaction: Transaction, plan: _Plan, now: datetime) -> None:
         """Ends what the patient does not want told any more. What takes back an earlier notice goes all the same."""
         telling = [
-            (one.head.notice.notice_id, one.lane.recipient_id, one.snapshot.patient_key)
+            (one.head.notice.notice_id, one.lane.recipient_id, _numbers(one.snapshot))
             for one in plan.candidates
             if one.head.notice.status not in TAKES_BACK
         ]
@@ -262,6 +264,13 @@ class Claimer:
         await self._audit.record(transaction, plan.records)
         if plan.items:
             await self._work_items.open(transaction, plan.items)
+
+
+def _numbers(snapshot: Snapshot) -> tuple[PatientKey, ...]:
+    """Every number the notice's patient goes by, as routing looks them up: the key first, then what was stated."""
+    stated = known(snapshot.patient.identifiers) or ()
+    others = (PatientKey(domain=i.domain, value=i.value) for i in stated if i.domain and i.value)
+    return snapshot.patient_key, *others
 
 
 def _attempt(one: _Candidate, body: bytes) -> Attempt:

@@ -85,17 +85,16 @@ async def heads(transaction: Transaction, lanes: Sequence[Lane]) -> Mapping[tupl
 
 
 async def opted_out(
-    transaction: Transaction, notices: Sequence[tuple[NoticeId, RecipientId, PatientKey]], day: date
+    transaction: Transaction, notices: Sequence[tuple[NoticeId, RecipientId, Sequence[PatientKey]]], day: date
 ) -> frozenset[UUID]:
-    """Which of these notices, each with its recipient and patient, the patient does not want told on `day`."""
-    rows = await transaction.fetch(
-        QUERIES["opted_out"],
-        [notice_id for notice_id, _, _ in notices],
-        [recipient_id for _, recipient_id, _ in notices],
-        [patient.domain for _, _, patient in notices],
-        [patient.value for _, _, patient in notices],
-        day,
-    )
+    """Which of these notices the patient does not want told on `day`. Each comes with its recipient and the patient's
+    numbers: first the one she is known by, then what else was stated of her."""
+    stated = [
+        (notice_id, recipient_id, number.domain, number.value, index == 0)
+        for notice_id, recipient_id, numbers in notices
+        for index, number in enumerate(numbers)
+    ]
+    rows = await transaction.fetch(QUERIES["opted_out"], *(list(column) for column in zip(*stated, strict=True)), day)
     return frozenset(row["notice_id"] for row in rows)
 
 

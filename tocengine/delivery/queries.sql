@@ -98,19 +98,32 @@ join snapshot s on s.snapshot_id = n.snapshot_id
 for update of n skip locked
 
 -- name: opted_out
--- Of these notices, those that the patient, under any number of hers, does not want told on day $5. A number that changed
--- hands stands for its former owner.
+-- Of these notices, those that the patient, under any number of hers, does not want told on day $6: the numbers she is known
+-- by, who is the first one stated of a notice ($5), and all that are stated. One that changed hands stands for its former owner.
+with stated as (
+    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bool[])
+        as w (notice_id, recipient_id, domain, value, is_key)
+), family as (
+    select w.notice_id, w.recipient_id, known.domain, known.value, known.moved_from is not null as moved
+    from stated w
+    join patient named on named.domain = w.domain and named.value = w.value
+    join patient known on known.patient_id = coalesce(named.survivor_id, named.patient_id)
+        or known.survivor_id = coalesce(named.survivor_id, named.patient_id)
+    where w.is_key
+), numbers as (
+    select f.notice_id, f.recipient_id, f.domain, f.value from family f where not f.moved
+    union
+    select w.notice_id, w.recipient_id, w.domain, w.value from stated w
+    where not exists (
+        select from family f
+        where f.notice_id = w.notice_id and f.domain = w.domain and f.value = w.value and f.moved
+    )
+)
 select distinct w.notice_id
-from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as w (notice_id, recipient_id, domain, value)
-join patient named on named.domain = w.domain and named.value = w.value
-cross join lateral (
-    select known.domain, known.value from patient known
-    where (known.patient_id = coalesce(named.survivor_id, named.patient_id)
-           or known.survivor_id = coalesce(named.survivor_id, named.patient_id)) and known.moved_from is null
-) as known
-join panel_member m on m.domain = known.domain and m.value = known.value and m.retired_at is null
+from numbers w
+join panel_member m on m.domain = w.domain and m.value = w.value and m.retired_at is null
 where m.recipient_id in ('opt-out:', 'opt-out:' || w.recipient_id)
-  and (m.starts is null or m.starts <= $5) and (m.ends is null or m.ends >= $5)
+  and (m.starts is null or m.starts <= $6) and (m.ends is null or m.ends >= $6)
 
 -- name: charts
 select snapshot_id, fhir from snapshot where snapshot_id = any($1::uuid[])

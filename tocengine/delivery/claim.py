@@ -21,7 +21,7 @@ from tocengine.delivery.lifecycle import EndReason
 from tocengine.delivery.work import endpoint_changed, notice_ended
 from tocengine.formats.packing import unpack
 from tocengine.model.audit import AuditAction, AuditRecord
-from tocengine.model.directory import ChannelKind
+from tocengine.model.directory import ChannelKind, days_anywhere
 from tocengine.model.encounter import Snapshot
 from tocengine.model.facts import known
 from tocengine.model.identity import PatientKey
@@ -213,7 +213,7 @@ class Claimer:
             for one in plan.candidates
             if one.head.notice.status not in TAKES_BACK
         ]
-        denied = await postgres.opted_out(transaction, telling, now.date()) if telling else frozenset()
+        denied = await postgres.opted_out(transaction, telling, days_anywhere(now)) if telling else frozenset()
         for one in plan.candidates:
             if one.head.notice.notice_id in denied:
                 ended = Ended(NoticeState.SUPPRESSED, EndReason.OPTED_OUT)

@@ -85,16 +85,18 @@ async def heads(transaction: Transaction, lanes: Sequence[Lane]) -> Mapping[tupl
 
 
 async def opted_out(
-    transaction: Transaction, notices: Sequence[tuple[NoticeId, RecipientId, Sequence[PatientKey]]], day: date
+    transaction: Transaction,
+    notices: Sequence[tuple[NoticeId, RecipientId, Sequence[PatientKey]]],
+    days: tuple[date, date],
 ) -> frozenset[UUID]:
-    """Which of these notices the patient does not want told on `day`. Each comes with its recipient and the patient's
-    numbers: first the one she is known by, then what else was stated of her."""
+    """Which of these notices the patient does not want told from the first to the last of `days`. Each comes with its
+    recipient and the patient's numbers: first the one she is known by, then what else was stated of her."""
     stated = [
         (notice_id, recipient_id, number.domain, number.value, index == 0)
         for notice_id, recipient_id, numbers in notices
         for index, number in enumerate(numbers)
     ]
-    rows = await transaction.fetch(QUERIES["opted_out"], *(list(column) for column in zip(*stated, strict=True)), day)
+    rows = await transaction.fetch(QUERIES["opted_out"], *(list(column) for column in zip(*stated, strict=True)), *days)
     return frozenset(row["notice_id"] for row in rows)
 
 

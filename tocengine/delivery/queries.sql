@@ -98,7 +98,7 @@ join snapshot s on s.snapshot_id = n.snapshot_id
 for update of n skip locked
 
 -- name: opted_out
--- Of these notices, those that the patient, under any number of hers, does not want told on day $6: the numbers she is known
+-- Of these notices, those that the patient, under any number of hers, does not want told on a day from $6 to $7: the numbers she is known
 -- by, who is the first one stated of a notice ($5), and all that are stated. One that changed hands stands for its former owner.
 with stated as (
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bool[])
@@ -123,7 +123,7 @@ select distinct w.notice_id
 from numbers w
 join panel_member m on m.domain = w.domain and m.value = w.value and m.retired_at is null
 where m.recipient_id in ('opt-out:', 'opt-out:' || w.recipient_id)
-  and (m.starts is null or m.starts <= $6) and (m.ends is null or m.ends >= $6)
+  and (m.starts is null or m.starts <= $7) and (m.ends is null or m.ends >= $6)
 
 -- name: charts
 select snapshot_id, fhir from snapshot where snapshot_id = any($1::uuid[])

@@ -1,6 +1,6 @@
 """Owns who can be told: post-acute facilities and practitioners, their endpoints and what they asked for."""
 
-from datetime import date
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 import msgspec
@@ -93,3 +93,9 @@ def opt_out_of(recipient_id: str) -> RecipientId:
     """Under what an opt-out is kept: as the panel of those whom a recipient, or anybody at all (""), may not be told
     of. So it is matched by every number of the patient, as a panel is."""
     return RecipientId(f"{OPT_OUT}{recipient_id}")
+
+
+def days_anywhere(at: datetime) -> tuple[date, date]:
+    """The earliest and the latest day that it is somewhere on earth at `at`, which is in UTC. An opt-out has begun when
+    its first day has begun anywhere, and lasts until its last one is over everywhere: it errs towards silence."""
+    return (at - timedelta(hours=12)).date(), (at + timedelta(hours=14)).date()

@@ -5,7 +5,7 @@ from datetime import date
 
 import msgspec
 
-from tocengine.model.directory import OPT_OUT, Recipient
+from tocengine.model.directory import OPT_OUT, Recipient, days_anywhere
 from tocengine.model.encounter import Fact, TrackedEncounter, TransitionKind
 from tocengine.model.facts import CareSetting, known
 from tocengine.model.identity import PatientKey
@@ -170,15 +170,15 @@ def match(
     else:
         expected = False
     hits = tuple(hits)
-    today = tracked.snapshot.received_at.date()
+    earliest, latest = days_anywhere(tracked.snapshot.received_at)
     return Matches(
         panel=tuple(hit for hit in hits if not hit.recipient_id.startswith(OPT_OUT)),
         opted_out=frozenset(
             RecipientId(hit.recipient_id.removeprefix(OPT_OUT))
             for hit in hits
             if hit.recipient_id.startswith(OPT_OUT)
-            and (hit.starts is None or hit.starts <= today)
-            and (hit.ends is None or today <= hit.ends)
+            and (hit.starts is None or hit.starts <= latest)
+            and (hit.ends is None or earliest <= hit.ends)
         ),
         primary_care=_primary_care(tracked, directory),
         destination=resolved,

@@ -66,8 +66,21 @@ async def test_19_one_recipient_is_refused_and_the_hospital_is_asked(town: Setti
 
 
 @pytest.mark.parametrize(
-    ("period", "told"), [("to: 2026-02-28", True), ("to: 2026-03-01", False), ("from: 2026-03-02", True)]
+    ("period", "told"),
+    [
+        ("to: 2026-02-27", True),
+        ("to: 2026-02-28", True),
+        ("to: 2026-03-01", False),
+        ("from: 2026-03-02", False),  # it has begun at UTC+14
+        ("from: 2026-03-03", True),
+    ],
 )
 async def test_a_refusal_counts_on_its_days(town: Setting, hospital: Hospital, period: str, told: bool) -> None:
     await refusing(town, f'{{domain: STJ, value: "5551", {period}}}')
     assert await town.hear(hospital.says("A01", "10:00", mrn="5551")) == ([ADMITTED] if told else [])
+
+
+async def test_a_refusal_lasts_until_its_last_day_has_ended_everywhere(town: Setting, hospital: Hospital) -> None:
+    await refusing(town, '{domain: STJ, value: "5551", to: 2026-03-01}')
+    assert await town.hear(hospital.says("A01", "21:00", mrn="5551")) == []  # in UTC it is the 2nd already
+    assert await town.reasons("haven") == {"OPTED_OUT"}

@@ -15,6 +15,8 @@ from tocengine.formats.hl7v2.batch import comment_of, is_batch, read_remains
 from tocengine.formats.mllp import Frame, FrameReader, frame
 
 _READ: Final = 65_536
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""Room for the answer to a batch of 10 MiB, the largest a feed takes, whose messages are shorter than their answers."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -43,7 +45,7 @@ class MllpClient:
         timeout_s: float = 30.0,
         tls: ssl.SSLContext | None = None,
         server_name: str = "",
-        max_frame_bytes: int = 1024 * 1024,
+        max_frame_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self._host, self._port = host, port
         self._timeout_s = timeout_s
@@ -82,11 +84,11 @@ class MllpClient:
     async def send(self, body: bytes) -> Acknowledgment | None:
         """Sends one message and waits for its answer; None, at once, where it asks for no answer to success.
 
-        Raises UnavailableError where the receiver closes, or does not answer within `timeout_s`: whether it
-        took the message is not known then.
+        Raises UnavailableError where the receiver closes, does not answer within `timeout_s`, or answers more than
+        is read: whether it took the message is not known then.
         """
         await self._write(body)
-        return self._read(await self._answer()) if _is_answered(body) else None
+        return self._read(await self._answer()) if is_answered(body) else None
 
     async def send_batch(self, body: bytes) -> tuple[list[Acknowledgment], str]:
         """Sends a batch (FHS, BHS) and waits for its answer: the acknowledgments in it, and what is said of all of it.
@@ -110,7 +112,7 @@ class MllpClient:
             while len(open_messages) >= window:
                 yield await self._reply(*open_messages.popleft())
             await self._write(body)
-            if _is_answered(body):
+            if is_answered(body):
                 open_messages.append((number, loop.time()))
             else:
                 while open_messages:
@@ -135,6 +137,9 @@ class MllpClient:
         try:
             async with asyncio.timeout(self._timeout_s):
                 while not self._received:
+                    if self._frames.closed:
+                        text = "its answer is too long to be read; it may have taken what was sent"
+                        raise UnavailableError(f"{self._host}:{self._port}: {text}")
                     data = await self._reader.read(_READ)
                     if not data:
                         raise UnavailableError(f"{self._host}:{self._port} closed the connection without an answer")
@@ -151,7 +156,8 @@ class MllpClient:
             raise UnavailableError(f"{self._host}:{self._port} answered something that is no message") from error
 
 
-def _is_answered(body: bytes) -> bool:
+def is_answered(body: bytes) -> bool:
+    """The message asks for an answer where it is taken."""
     return bool(code_for(read_sent(body), Verdict.ACCEPT))
 
 

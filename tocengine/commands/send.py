@@ -6,14 +6,14 @@ from pathlib import Path
 import typer
 from rich.progress import track
 
-from tocengine.adapters.mllp.client import MllpClient
+from tocengine.adapters.mllp.client import MllpClient, is_answered
 from tocengine.commands import output
 from tocengine.commands.messages import bodies_of
 from tocengine.commands.session import JsonOption, run
 from tocengine.config import listen_address
 from tocengine.errors import ConfigurationError
 from tocengine.formats.hl7v2.ack import Acknowledgment
-from tocengine.formats.hl7v2.batch import is_batch
+from tocengine.formats.hl7v2.batch import is_batch, read_remains
 from tocengine.tls import client_tls_context
 
 
@@ -34,6 +34,7 @@ def send(
     bodies = [body for file in files for body in bodies_of(file)]
     try:
         host, port = listen_address(to)
+        _check_names(host, server_name)
         context = client_tls_context(ca, cert, key) if tls or ca or cert or key or server_name else None
     except (ValueError, ConfigurationError) as error:
         output.fail(str(error), 2)
@@ -49,14 +50,35 @@ async def _send(bodies: Sequence[bytes], client: MllpClient, *, as_json: bool) -
         for number, body in enumerate(shown, 1):
             if is_batch(body):
                 answers, comment = await client.send_batch(body)
-                good = not comment and all(answer.positive for answer in answers)
+                good = _is_taken(body, answers, comment)
                 _show_batch(number, answers, comment, as_json=as_json)
+                if not answers and not good and not comment:
+                    output.stderr.print(f"{number}: no answer to any message of the batch")
             else:
                 answer = await client.send(body)
                 good = answer is None or answer.positive
                 _show(str(number), {"number": number}, answer, as_json=as_json)
             positive = positive and good
     return positive
+
+
+def _check_names(host: str, server_name: str) -> None:
+    """Raises ValueError for a name that no host and no certificate can have."""
+    for name in (host, server_name or host):
+        try:
+            encoded = name.encode("idna")
+        except UnicodeError as error:
+            raise ValueError(f"{name!r} is no name of a host") from error
+        if not encoded:
+            raise ValueError("the name of the host is empty")
+
+
+def _is_taken(body: bytes, answers: Sequence[Acknowledgment], comment: str) -> bool:
+    """A batch was taken: so say the answers to its messages, whatever else is said. Without any it was where nobody
+    asked for one, and nothing is said against it."""
+    if answers:
+        return all(answer.positive for answer in answers)
+    return not comment and not any(is_answered(message) for message in read_remains(body).messages)
 
 
 def _show_batch(number: int, answers: Sequence[Acknowledgment], comment: str, *, as_json: bool) -> None:

@@ -213,10 +213,14 @@ def _said(event: Event, known: Known, before: Folded, after: Folded) -> str:
 
 
 def _held(row: Row) -> Moment:
-    event = _decode_event(unpack(row["summary"]))
-    release = row["release_at"].isoformat(timespec="seconds")
-    text = f"{event.trigger} of {event.feed}, control id {event.control_id}, waits until {release}"
-    return Moment(at=row["held_at"], what="held back", text=text, message_id=str(event.message_id))
+    """What waits, readable or not: a row that is damaged stays until its window ends and it is set aside."""
+    try:
+        event = _decode_event(unpack(row["summary"]))
+        said = f"{event.trigger} of {event.feed}, control id {event.control_id},"
+    except (ValueError, msgspec.DecodeError):
+        said = "a message whose stored event cannot be read"
+    text = f"{said} waits until {row['release_at'].isoformat(timespec='seconds')}"
+    return Moment(at=row["held_at"], what="held back", text=text, message_id=str(row["message_id"]))
 
 
 def _transition(row: Row) -> Moment:

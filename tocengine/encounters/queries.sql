@@ -224,7 +224,7 @@ select learned_at, summary from encounter_event where encounter_id = any($1::uui
 select learned_at, summary from patient_event where patient_id = any($1::uuid[]) order by learned_at
 
 -- name: encounter_held
-select held_at, release_at, summary from held_event where encounter_id = any($1::uuid[])
+select held_at, release_at, summary, message_id from held_event where encounter_id = any($1::uuid[])
 
 -- name: encounter_transitions
 -- In the order in which they were said; the log is written in the batch that made them.

@@ -8,6 +8,7 @@ import pytest
 from tests.integration.scenarios.hospital import CONVERTED, SNF, Hospital, Said, moment
 from tests.integration.scenarios.setting import Setting
 from tocengine.encounters.holdback import Window
+from tocengine.encounters.postgres_story import find_visits, read_story
 from tocengine.formats.packing import unpack
 from tocengine.inspection.gauges import Gauges
 from tocengine.model.ids import FeedName
@@ -164,6 +165,16 @@ async def test_a_row_that_cannot_be_read_is_set_aside_and_nobody_else_waits(town
     assert row is not None
     assert tuple(row) == ("track", "stj-adt", "held_event_unreadable")
     assert "EVENT_SET_ASIDE" in await town.work()
+
+
+async def test_the_story_is_told_without_a_row_that_cannot_be_read(town: Setting, hospital: Hospital) -> None:
+    await town.hear(discharge(hospital, visit="V1"))
+    await damage(town, "V1")
+    async with town.pool.acquire() as connection:
+        [found] = await find_visits(connection, "V1", "")
+        story = await read_story(connection, found)
+    [line] = [line for line in story.timeline if line.what == "held back"]
+    assert line.text.startswith("a message whose stored event cannot be read waits until ")
 
 
 async def test_what_the_row_held_is_read_again_from_the_log(town: Setting, hospital: Hospital) -> None:

@@ -196,6 +196,9 @@ def _check_protocol(feed: FeedSettings, place: Place) -> Iterator[Finding]:
     if feed.protocol == "fhir" and feed.tls is not None:
         text = f"the FHIR feed {feed.name!r} has TLS settings of its own"
         yield Finding((*place, "tls"), text, "TLS of the FHIR listener is http.tls")
+    if feed.tls is not None and feed.name == "http":
+        text = "a feed with TLS is named 'http', as the FHIR listener is in the metrics of TLS"
+        yield Finding((*place, "name"), text, "give it another name")
     yield from _check_tls((*place, "tls"), feed.tls)
     if feed.source is not None:
         if feed.protocol != "fhir":

@@ -140,6 +140,12 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
         ('msh4 = "STJ"', f'msh4 = "STJ", certificates = ["{"A0:" * 31}A0"]', "match", "looks like its fingerprint"),
         ("[profiles.stj]", "[profiles.stj]\nunsupported_types = 'drop'", "unsupported_types", "reject or ignore"),
         ("shadow = true", "tls = {certfile = 'c.pem', keyfile = 'k.pem'}", "c.pem", "there is no file"),
+        (
+            'name = "stj-adt"',
+            'name = "http"\ntls = {certfile = "/dev/null", keyfile = "/dev/null"}',
+            'name = "http"',
+            "as the FHIR listener is",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_at_its_line(tmp_path: Path, old: str, new: str, at: str, said: str) -> None:

@@ -1,7 +1,8 @@
 """Owns whether the resources that came in can be told again: whatever is taken of a sender, no notice of it is invalid.
 
 Notices repeat elements of what was received. What is in them must be as R4 wants it, or the notice would fail long
-after the message was accepted. Control characters and blanks are taken out; anything else is refused, by its place.
+after the message was accepted. Control characters and blanks are taken out; anything else is refused, by its place. So is a control character in what
+tells patients and visits apart: without it, it would be another's number.
 """
 
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from tocengine.formats.fhir.checks import found_in
 from tocengine.formats.fhir.elements import RESOURCES, declared
 from tocengine.formats.fhir.resources import Json, Resource
 from tocengine.formats.fhir.schema import received_validator
-from tocengine.formats.fhir.scrubbing import scrubbed
+from tocengine.formats.fhir.scrubbing import CONTROL, scrubbed
 from tocengine.model.message import Problem
 
 _REPEATED = tuple(name for name in RESOURCES if name not in ("MessageHeader", "Provenance"))
+_KEYED = ("Patient", "Encounter")
 
 
 def fit(bundle: Resource) -> Resource:
@@ -40,6 +42,7 @@ def unfit(bundle: Resource) -> Iterator[Problem]:
             continue
         path = f"Bundle.entry[{position}].resource"
         kind = str(resource["resourceType"])
+        yield from _unsafe_keys(path, kind, resource)
         kept = scrubbed(resource)
         shown = declared(kept, kind) if isinstance(kept, dict) else {}
         shown.pop("meta", None)
@@ -47,6 +50,18 @@ def unfit(bundle: Resource) -> Iterator[Problem]:
             finding = found_in(path, error, error.instance_path[1:])
             text = f"Not valid FHIR R4: {finding.rule}."
             yield Problem(reason="not_r4", text=text, location=finding.path, code="structure")
+
+
+def _unsafe_keys(path: str, kind: str, resource: Resource) -> Iterator[Problem]:
+    """Control characters in the identifiers that keys of patients and visits are made of."""
+    listed = resource.get("identifier") if kind in _KEYED else None
+    for position, item in enumerate(listed if isinstance(listed, list) else ()):
+        for name in ("system", "value"):
+            said = item.get(name) if isinstance(item, dict) else None
+            if isinstance(said, str) and CONTROL.search(said):
+                place = f"{path}.identifier[{position}].{name}"
+                text = "Not valid FHIR R4: an identifier holds a control character."
+                yield Problem(reason="not_r4", text=text, location=place, code="structure")
 
 
 def _repeated(bundle: Resource) -> Iterator[tuple[int, Resource]]:

@@ -28,10 +28,11 @@ _LEAST = {"positiveInt": 1, "unsignedInt": 0}
 _BLANK = r"\t\n\x0b\x0c\r "  # \s of the standard means these: a no-break space or a byte order mark is text
 _NULL = '""'
 """HL7 v2 for "delete": never a value."""
-_CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f"
-_SIGN = rf"[^{_CONTROLS}{_BLANK}]"
+CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f"
+"""Control characters that no text may hold, as a class of a regular expression. Other unprintable signs are text."""
+_SIGN = rf"[^{CONTROLS}{_BLANK}]"
 _PATTERNS = {
-    "string": rf"^[\t\n\r ]*{_SIGN}[^{_CONTROLS}]*$",
+    "string": rf"^[\t\n\r ]*{_SIGN}[^{CONTROLS}]*$",
     "code": rf"^{_SIGN}+([{_BLANK}]{_SIGN}+)*$",
     "uri": rf"^{_SIGN}+$",
     "url": rf"^{_SIGN}+$",

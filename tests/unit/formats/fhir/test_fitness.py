@@ -33,6 +33,27 @@ def test_texts_that_no_fhir_may_hold_are_scrubbed(text: str, becomes: str | None
     assert check_message(encoded(sent)) is None
 
 
+@pytest.mark.parametrize("name", ["DE\u00a0LA\u3000CRUZ", "AN\u200bN", "\u00a0LEE", "A\u200c\u200dB"])
+def test_a_control_character_elsewhere_changes_no_name_and_no_number(name: str) -> None:
+    sent = bundle(reasonCode=[{"text": "pain\x07"}])
+    patient = resource(sent, "Patient")
+    patient["name"][0]["family"] = patient["identifier"][0]["value"] = name
+    shown = resource(fit(sent), "Patient")
+    assert (shown["name"][0]["family"], shown["identifier"][0]["value"]) == (name, name)
+
+
+@pytest.mark.parametrize(("kind", "position"), [("Patient", 2), ("Encounter", 1)])
+@pytest.mark.parametrize("part", ["system", "value"])
+def test_a_number_with_a_control_character_is_not_joined_around_it(kind: str, position: int, part: str) -> None:
+    sent = bundle()
+    resource(sent, kind)["identifier"][0][part] = "urn:12\x0734"
+    error = check_message(encoded(sent))
+    assert error is not None
+    assert sent["entry"][position]["resource"]["resourceType"] == kind
+    assert error.problem.location == f"Bundle.entry[{position}].resource.identifier[0].{part}"
+    assert "34" not in str(error)
+
+
 @pytest.mark.parametrize(
     ("change", "path"),
     [

@@ -173,13 +173,15 @@ def overlay(known: FactsT, said: FactsT) -> FactsT:
 
 
 def _changed(known: Sequence[Diagnosis], changes: Sequence[DiagnosisChange]) -> tuple[Diagnosis, ...]:
-    """One that is withdrawn goes whatever its type was (DG1-6)."""
+    """One that is withdrawn goes whatever its type was (DG1-6); one of the same code and type takes the place of it."""
     kept = list(known)
     for change in changes:
         said = change.diagnosis
         if change.withdrawn:
             kept = [each for each in kept if not _same(each, said)]
-        elif said not in kept:
+        elif found := [place for place, each in enumerate(kept) if each.type == said.type and _same(each, said)]:
+            kept[found[0]] = said
+        else:
             kept.append(said)
     return tuple(kept)
 

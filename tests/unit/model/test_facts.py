@@ -23,6 +23,13 @@ def test_changes_of_diagnoses_are_applied_and_not_kept() -> None:
     assert overlay(EncounterFacts(diagnoses=None), add).diagnoses == (pain, failure, text)
 
 
+def test_a_description_that_is_corrected_makes_no_second_diagnosis() -> None:
+    before = (Diagnosis("I10", "icd", "Hypertension", "W"), Diagnosis("R07.9", "icd", "Pain", "A"))
+    said = (Diagnosis("I10", "icd", "Essential hypertension", "W"), Diagnosis("R07.9", "icd", "Pain", "F"))
+    changes = EncounterFacts(diagnosis_changes=tuple(map(DiagnosisChange, said)))
+    assert overlay(EncounterFacts(diagnoses=before), changes).diagnoses == (said[0], before[1], said[1])
+
+
 def test_known() -> None:
     assert known(UNSET) is None
     assert known(None) is None

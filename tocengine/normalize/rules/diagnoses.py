@@ -33,7 +33,8 @@ def read(reading: Reading, facts: EncounterFacts) -> EncounterFacts:
     """`facts` with the diagnoses of a message, if it has any.
 
     They replace what is known, or come to it, as the feed means its DG1 (profile: snapshot_segments). One that is
-    deleted (DG1-21 D) is none of a snapshot; of other messages, and where it stands alone, it is withdrawn.
+    deleted (DG1-21 D) is none of a snapshot; of other messages, and where it stands alone, it is withdrawn, whatever
+    its type (DG1-6) was.
     """
     found: list[Diagnosis] = []
     withdrawn: list[Diagnosis] = []
@@ -59,7 +60,11 @@ def read(reading: Reading, facts: EncounterFacts) -> EncounterFacts:
         return msgspec.structs.replace(facts, diagnoses=tuple(found))
     if not (found or withdrawn):
         return facts
-    reading.cleared += [f"Condition/{_condition_id(reading, each)}" for each in withdrawn]
+    reading.cleared += [
+        f"Condition/{_condition_id(reading, msgspec.structs.replace(each, type=type_))}"
+        for each in withdrawn
+        for type_ in reading.codes.diagnosis_types
+    ]
     changes = (*(DiagnosisChange(each, True) for each in withdrawn), *map(DiagnosisChange, found))
     return msgspec.structs.replace(facts, diagnosis_changes=changes)
 
@@ -109,7 +114,9 @@ def dotted(code: str) -> str:
 
 
 def _condition_id(reading: Reading, found: Diagnosis) -> str:
-    return resource_id("condition", reading.encounter_id, found.system, found.code or found.text, found.type)
+    """One for each type the table knows: what is withdrawn is withdrawn as every one of them."""
+    type_ = found.type if found.type in reading.codes.diagnosis_types else ""
+    return resource_id("condition", reading.encounter_id, found.system, found.code or found.text, type_)
 
 
 def _condition(reading: Reading, said: _Said, segment: Segment) -> Resource:

@@ -131,6 +131,15 @@ def test_a_withdrawn_diagnosis_is_named_nowhere() -> None:
     assert (_of(chart, "Condition"), _listed(chart)) == ([], set())
 
 
+@pytest.mark.parametrize("type_", ["A", "W", "F", "", "QQ"])
+def test_a_diagnosis_is_withdrawn_whatever_its_type_was(type_: str) -> None:
+    gone = "DG1|1||R07.9^Pain^I10" + "|" * 18 + "D"
+    sent = (f"DG1|1||R07.9^Pain^I10|||{type_}", ONE_EACH[0])
+    chart = _chart(SourceProfile(snapshot_segments=()), movement("A01", None, *sent), movement("A08", None, gone))
+    (condition,) = _of(chart, "Condition")
+    assert _listed(chart) == {f"urn:uuid:{condition['id']}"}
+
+
 def test_what_was_deleted_is_gone() -> None:
     first = _fhir(movement("A01", {14: "5", 36: "03"}))
     second = _fhir(movement("A08"))

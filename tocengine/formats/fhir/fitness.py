@@ -1,8 +1,8 @@
 """Owns whether the resources that came in can be told again: whatever is taken of a sender, no notice of it is invalid.
 
 Notices repeat elements of what was received. What is in them must be as R4 wants it, or the notice would fail long
-after the message was accepted. Control characters and blanks are taken out; anything else is refused, by its place. So is a control character in what
-tells patients and visits apart: without it, it would be another's number.
+after the message was accepted. Control characters and blanks are taken out; anything else is refused, by its place. So
+is a control character in the number of a patient or visit: without it, it would be another's number.
 """
 
 from collections.abc import Iterator

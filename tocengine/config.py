@@ -161,7 +161,6 @@ class RoutingSettings(Settings, frozen=True):
     """``[routing]``"""
 
     batch_records: Count = 200
-    batch_window_ms: Annotated[float, msgspec.Meta(ge=0)] = 50.0  # how far apart batches begin that are not full
     held_events: Count = 10_000  # early messages that wait at once (profiles.NAME.holdback_s), at most
     directory_refresh_s: Amount = 1.0
 

@@ -136,7 +136,6 @@ class Bench:
         allergic_to: str = "",
         records: int = 200,
         window: Window | None = None,
-        batch_window_ms: float = 50.0,
     ) -> RouteWorker:
         directory = LiveDirectory(self.pool, 0.0)
         await directory.refresh()
@@ -152,7 +151,7 @@ class Bench:
             reader=CloudEventReader(),
             directory=directory,
             policy=RoutePolicy(),
-            settings=RoutingSettings(batch_records=records, batch_window_ms=batch_window_ms),
+            settings=RoutingSettings(batch_records=records),
             metrics=self.metrics,
             clock=lambda: NOW,
         )
@@ -298,24 +297,6 @@ async def test_batching_does_not_change_what_is_told(bench: Bench, records: int)
         ("practitioner:patel", "INPATIENT_ADMIT"),
         ("practitioner:patel", "INPATIENT_DISCHARGE"),
     ]
-
-
-async def test_what_comes_shortly_after_a_batch_waits_for_company(bench: Bench) -> None:
-    worker = await bench.worker(batch_window_ms=3000)
-    await bench.log.append([bench.event("A01", "V1")])
-    assert await worker.step(5) == 1  # alone, and at once
-    await bench.log.append([bench.event("A01", "V2")])
-    step = asyncio.create_task(worker.step(5))
-    await asyncio.sleep(0.1)
-    await bench.log.append([bench.event("A01", "V3")])
-    assert await step == 2
-
-
-async def test_full_batches_follow_one_another_at_once(bench: Bench) -> None:
-    worker = await bench.worker(records=1, batch_window_ms=60_000)
-    await bench.log.append([bench.event("A01", "V1"), bench.event("A01", "V2"), bench.event("A01", "V3")])
-    async with asyncio.timeout(30):
-        assert [await worker.step(5) for _ in range(3)] == [1, 1, 1]
 
 
 async def test_repeated_records_tell_nothing_twice(bench: Bench) -> None:

@@ -40,8 +40,8 @@ AHEAD = 2
 """Lanes taken at most, as a multiple of the attempts in flight: claims are worth making in bulk."""
 CLAIM_LANES = 128
 SETTLE_RESULTS = 256
-COALESCE_S = 0.02
-"""How long the first result waits for others to be settled with, and the next claim for lanes to become due."""
+COALESCE_S = 0.004
+"""How long the first result waits for others to be settled with."""
 FALLBACK_S = 1.0
 """When to look for due lanes although nobody said that there are any."""
 SWEEPS = 100
@@ -124,10 +124,7 @@ class DeliveryWorker:
                 continue
             try:
                 known = known or await self._announce()
-                limit = min(room, CLAIM_LANES)
-                claim = await self._claim(limit)
-                if 0 < claim.lanes < limit:
-                    await asyncio.sleep(COALESCE_S)
+                claim = await self._claim(min(room, CLAIM_LANES))
                 pause_s = 0.0 if claim.lanes else await self._until_due()
             except UnavailableError as error:
                 log.warning("deliveries wait for the database", error_type=type(error.__cause__).__name__)

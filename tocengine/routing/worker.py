@@ -98,7 +98,7 @@ class RouteWorker:
         self._audit, self._work_items, self._reader, self._codes = audit, work_items, reader, codes
         self._directory, self._policy, self._settings = directory, policy, settings
         self._metrics, self._clock = metrics, clock
-        self._lag_at = self._released_at = self._reminded_at = self._next_at = 0.0
+        self._lag_at = self._released_at = self._reminded_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; what is under way is finished. Outages are waited out, never raised."""
@@ -126,20 +126,14 @@ class RouteWorker:
     async def step(self, timeout_s: float) -> int:
         """Polls once and applies what came, and what was held back long enough; returns how many records came.
 
-        A batch costs as much as several messages, so those that are not full begin `batch_window_ms` apart; what comes
-        after a pause is applied at once.
-
         Raises UnavailableError or what asyncpg raises for an outage, and PositionLostError; nothing is applied then.
         """
         await self._directory.refresh()
-        await asyncio.sleep(max(0.0, self._next_at - time.monotonic()))
         batches = await self._consumer.poll(self._settings.batch_records, timeout_s)
         if batches:
-            started = time.monotonic()
+            started = time.perf_counter()
             await self._apply(batches)
-            self._metrics.routing_batch_seconds.observe(time.monotonic() - started)
-            full = any(len(batch.records) == self._settings.batch_records for batch in batches)
-            self._next_at = 0.0 if full else started + self._settings.batch_window_ms / 1000
+            self._metrics.routing_batch_seconds.observe(time.perf_counter() - started)
         await self._release_held()
         await self._remind()
         await self._measure_lag()

@@ -285,17 +285,17 @@ def moved(one: Timestamp, other: Timestamp) -> bool:
 def _target(new: Folded, event: Event, step: Step) -> int | None:
     """The arrival or admission that is cancelled: the one that is named, or took effect at EVN-6, else the last one.
 
-    A cancel that was carried out before (its target is gone, or it was recorded at the same moment) names nothing.
+    A cancel that was carried out before (its target is gone, or it was recorded at the same moment) names nothing. One
+    that names a movement nobody stated takes back no other that has a name, so nothing such a one stands on either.
     """
     named = place_of(new.movements, ids_cancelled(event))
     if named is not None:
         return named
+    others = (place for place, movement in enumerate(new.movements) if means_another(new, event, movement.ids))
     places = [
         place
-        for place, movement in enumerate(new.movements)
-        if movement.state in ARRIVED
-        and not (place and new.movements[place - 1].reversed)
-        and not means_another(new, event, movement.ids)
+        for place in range(max(others, default=-1) + 1, len(new.movements))
+        if new.movements[place].state in ARRIVED and not (place and new.movements[place - 1].reversed)
     ]
     if event.effective is not None and step is Step.CANCEL_ARRIVAL:
         stated = event.effective.at

@@ -98,6 +98,14 @@ def test_an_a11_that_comes_again_does_not_take_back_the_one_before(stay: Chronic
     assert stay.state == "ED"
 
 
+def test_an_a11_that_names_what_nobody_stated_leaves_what_a_named_stay_stands_on(c: Chronicle, v: Visit) -> None:
+    c.tell(v.event("A04", "10:00", ED), inserts(v.event("A06", "14:00", INP), "2"))
+    assert c.tell(cancels(v.event("A11", "15:00", INP), "9")) == []
+    assert c.tell(cancels(v.event("A11", "15:10", INP, effective="10:00"), "9")) == []
+    assert c.state == "INPATIENT"
+    assert "names_unknown_movement" in c.body.folded.flags
+
+
 def test_a_movement_may_go_by_several_ids(c: Chronicle, v: Visit) -> None:
     c.tell(inserts(v.event("A04", "10:00", ED), "1"), inserts(v.event("A06", "14:00", INP), "PAM:2", "77"))
     assert c.tell(cancels(v.event("A11", "15:00", INP), "77")) == [("CANCELLED", "ADMIT_CANCELLED")]

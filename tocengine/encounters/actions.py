@@ -224,13 +224,15 @@ def _strike(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...
 
 
 def _cancelled(new: Folded, event: Event, removed: tuple[Movement, ...]) -> None:
-    """What follows from `removed` being taken back by `event`."""
-    new.cancelled_at = event.recorded.at
+    """What follows from `removed` being taken back by `event`. Only one that took back an arrival may come again as
+    the cancel of an arrival."""
     _note_struck(new, removed)
     if any(movement.state is EncounterState.DISCHARGED for movement in removed):
         forget_discharge(new)
-    times = tuple(time.at for movement in removed for time in (movement.effective, movement.recorded))
-    new.struck = (new.struck + times)[-STRUCK_KEPT:]
+    if any(movement.state in ARRIVED for movement in removed):
+        new.cancelled_at = event.recorded.at
+        times = tuple(time.at for movement in removed for time in (movement.effective, movement.recorded))
+        new.struck = (new.struck + times)[-STRUCK_KEPT:]
     if new.state is EncounterState.CANCELLED:
         new.expired = new.expected = None
 

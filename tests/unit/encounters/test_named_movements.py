@@ -191,6 +191,13 @@ def test_a_z99_of_a_discharge_is_its_a13(stay: Chronicle, v: Visit) -> None:
     assert not stay.body.folded.encounter.disposition
 
 
+def test_an_a11_recorded_with_the_z99_of_a_discharge_is_no_repeat_of_it(c: Chronicle, v: Visit) -> None:
+    c.tell(v.event("A01", "08:00", INP), inserts(v.event("A03", "10:00", INP, disposition=HOME), "2"))
+    c.tell(cancels(v.event("Z99", "10:10", INP, received="10:11"), "2", first="A03"))
+    assert c.tell(v.event("A11", "10:10", INP, received="10:12")) == [("CANCELLED", "ADMIT_CANCELLED")]
+    assert c.state == "CANCELLED"
+
+
 def test_a_z99_of_a_move_is_its_a12(stay: Chronicle, v: Visit) -> None:
     stay.tell(cancels(v.event("Z99", "20:10", INP), "4", first="A02"))
     assert lies(stay) == WARD

@@ -109,9 +109,15 @@ def _imply(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...]
         kind = None
     _push(new, event, state, kind, effective, implied=True)
     if step in (Step.LEAVE, Step.EXPECT_DISCHARGE) and state in ACUTE:
+        _unname_top(new)
         after = cell_of(state, step)
         HANDLERS[after.action](new, event, step, after)
     return (cell.flag,)
+
+
+def _unname_top(new: Folded) -> None:
+    """An implied opening goes by no name where the name is that of the movement it was implied for."""
+    new.movements = (*new.movements[:-1], msgspec.structs.replace(new.movements[-1], ids=()))
 
 
 def _reverse(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...]:
@@ -150,6 +156,7 @@ def _close(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...]
     kind = cell.fact
     if cell.state is not None:
         _push(new, event, cell.state, None, said.admitted or effective, implied=True)
+        _unname_top(new)
     elif kind is TransitionKind.ED_DISCHARGE and not _began_in_ed(new):
         kind = None
     _push(new, event, EncounterState.DISCHARGED, kind, effective, anchor=said.discharged or None)

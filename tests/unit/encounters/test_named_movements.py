@@ -198,6 +198,23 @@ def test_an_a11_recorded_with_the_z99_of_a_discharge_is_no_repeat_of_it(c: Chron
     assert c.state == "CANCELLED"
 
 
+def test_a_z99_of_a_discharge_leaves_the_arrival_that_was_implied_for_it(c: Chronicle, v: Visit) -> None:
+    c.tell(inserts(v.event("A03", "20:00", INP, disposition=HOME), "9"))
+    said = c.tell(cancels(v.event("Z99", "22:00", INP), "9", first="A03"))
+    assert said == [("CANCELLED", "DISCHARGE_CANCELLED")]
+    assert c.state == "INPATIENT"
+
+
+@pytest.mark.parametrize("trigger", ["A21", "A16"])
+def test_a_z99_of_a_leave_or_a_plan_leaves_the_arrival_that_was_implied_for_it(
+    c: Chronicle, v: Visit, trigger: str
+) -> None:
+    c.tell(inserts(v.event(trigger, "20:00", INP), "9"))
+    c.tell(cancels(v.event("Z99", "22:00", INP), "9", first=trigger))
+    assert c.state == "INPATIENT"
+    assert c.body.folded.expected is None
+
+
 def test_a_z99_of_a_move_is_its_a12(stay: Chronicle, v: Visit) -> None:
     stay.tell(cancels(v.event("Z99", "20:10", INP), "4", first="A02"))
     assert lies(stay) == WARD

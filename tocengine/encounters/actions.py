@@ -29,6 +29,17 @@ STATE_BY_CLASS = {
 ARRIVED = UPON_ARRIVAL | {EncounterState.PREADMIT}
 FIRST_STATED_BY = frozenset({"", "A01", "A04", "A05", "A06"})
 """ZBE-6 of an arrival, whose class says what it is."""
+RESTATED_BY = {
+    Step.PREADMIT: EncounterState.PREADMIT,
+    Step.ED_ARRIVAL: EncounterState.ED,
+    Step.OUTPATIENT: EncounterState.REGISTERED,
+    Step.OBSERVATION: EncounterState.OBSERVATION,
+    Step.ADMIT: EncounterState.INPATIENT,
+    Step.DISCHARGE: EncounterState.DISCHARGED,
+    Step.DISCHARGE_EMERGENCY: EncounterState.DISCHARGED,
+    Step.DISCHARGE_INPATIENT: EncounterState.DISCHARGED,
+}
+"""The state in which a step states once more what holds already."""
 ACUTE = frozenset({EncounterState.ED, EncounterState.OBSERVATION, EncounterState.INPATIENT})
 
 
@@ -271,6 +282,19 @@ def _amend(new: Folded, event: Event, step: Step, cell: Cell) -> tuple[str, ...]
     if movement is not new.movements[place]:
         new.movements = (*new.movements[:place], movement, *new.movements[place + 1 :])
     return ()
+
+
+def learn_ids(new: Folded, event: Event, step: Step) -> None:
+    """A message that states the movement on top once more under another name: it goes by that name too, unless the
+    name is another movement's, or was until that was cancelled, or is stated for the record only."""
+    top, ids = new.top, ids_stated(event)
+    if top is None or not ids or RESTATED_BY.get(step) is not top.state or event.movement is None:
+        return
+    if event.movement.historic or place_of((*new.movements, *new.moves), ids) is not None:
+        return
+    if not set(ids).intersection(new.struck_ids):
+        named = msgspec.structs.replace(top, ids=(*top.ids, *ids)[-STRUCK_KEPT:])
+        new.movements = (*new.movements[:-1], named)
 
 
 def stated_time(event: Event) -> Timestamp | None:

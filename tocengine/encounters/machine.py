@@ -10,7 +10,7 @@ from datetime import timedelta
 import msgspec
 
 from tocengine.encounters.accumulation import DISCHARGES, UPDATES, accumulate
-from tocengine.encounters.actions import ACUTE, HANDLERS, base_of, moved, movement_of, stated_time
+from tocengine.encounters.actions import ACUTE, HANDLERS, base_of, learn_ids, moved, movement_of, stated_time
 from tocengine.encounters.matrix import cell_of
 from tocengine.encounters.named import said_of
 from tocengine.encounters.state import SILENT, UPON_ARRIVAL, Folded
@@ -52,6 +52,7 @@ def apply(folded: Folded, event: Event) -> tuple[Folded, tuple[str, ...]]:
         if new.movements == folded.movements:
             if step in RESTATING:
                 _restate(new, folded, event, step)
+            learn_ids(new, event, step)
             if new.closed_at is None and step in UPDATES and said_of(event).discharged:
                 flags += ("discharge_time_without_discharge",)
     _note_treating(new)

@@ -111,6 +111,27 @@ def test_a_movement_may_go_by_several_ids(c: Chronicle, v: Visit) -> None:
     assert c.tell(cancels(v.event("A11", "15:00", INP), "77")) == [("CANCELLED", "ADMIT_CANCELLED")]
 
 
+def test_an_admission_stated_again_under_another_name_goes_by_both(c: Chronicle, v: Visit) -> None:
+    c.tell(inserts(v.event("A01", "08:00", INP), "1"), inserts(v.event("A01", "08:05", INP), "2"))
+    assert c.tell(cancels(v.event("A11", "09:00", INP), "2")) == [("CANCELLED", "ADMIT_CANCELLED")]
+    assert c.tell(cancels(v.event("A11", "09:10", INP), "1")) == []
+    assert "names_unknown_movement" not in c.body.folded.flags
+
+
+def test_a_discharge_stated_again_under_another_name_goes_by_both(c: Chronicle, v: Visit) -> None:
+    c.tell(inserts(v.event("A01", "08:00", INP), "1"), inserts(v.event("A03", "10:00", INP, disposition=HOME), "2"))
+    c.tell(inserts(v.event("A03", "10:05", INP, disposition=HOME), "3"))
+    assert c.tell(cancels(v.event("A13", "10:30", INP), "3")) == [("CANCELLED", "DISCHARGE_CANCELLED")]
+
+
+def test_a_name_that_is_another_movements_is_not_given_to_a_second(stay: Chronicle, v: Visit) -> None:
+    stay.tell(inserts(v.event("A01", "19:00", INP), "1"), inserts(v.event("A01", "19:10", INP), "8", historic=True))
+    stay.tell(cancels(v.event("A11", "19:20", INP), "8"))
+    assert stay.state == "INPATIENT"
+    stay.tell(cancels(v.event("Z99", "19:30", INP), "1", first="A04"))
+    assert stay.state == "INPATIENT"
+
+
 # --- A12
 
 

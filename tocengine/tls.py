@@ -71,9 +71,8 @@ class ListenerTls:
         """`feed` names the listener in logs and metrics. Raises ConfigurationError where a file cannot be used."""
         self._settings, self._feed, self._metrics, self._clients = settings, feed, metrics, clients
         self._files = [path for path in (settings.certfile, settings.keyfile, settings.client_ca) if path]
-        self._stamp = self._look()
-        self.context = tls_context(settings, clients=clients)
-        self._watch_expiry()
+        self._stamp = self._unusable = self._look()
+        self.context = self._load()
 
     def handing_over(self) -> ssl.SSLContext:
         """A context for a server that keeps the one it was given: each handshake goes on with the one in force."""
@@ -85,38 +84,48 @@ class ListenerTls:
         connection.context = self.context  # called for every ClientHello, with a server name in it or without
 
     def refresh(self) -> None:
-        """Looks whether a file was replaced. Connections that stand are not touched."""
+        """Looks whether a file was replaced. Connections that stand are not touched.
+
+        What cannot be used is tried again at each look: a permission that is put right leaves a file as it was.
+        It is counted and logged once.
+        """
         stamp = self._look()
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         try:
-            self.context = tls_context(self._settings, clients=self._clients)
-            self._watch_expiry()
-        except ConfigurationError:  # half-written files are looked at again when they change
-            self._metrics.tls_reloads.labels(self._feed, "failed").inc()
-            _log.error("tls_files_unusable", feed=self._feed, file=str(self._settings.certfile))
+            self.context = self._load()
+        except ConfigurationError:
+            if stamp != self._unusable:
+                self._unusable = stamp
+                self._metrics.tls_reloads.labels(self._feed, "failed").inc()
+                _log.error("tls_files_unusable", feed=self._feed, file=str(self._settings.certfile))
             return
+        self._stamp = self._unusable = stamp
         self._metrics.tls_reloads.labels(self._feed, "done").inc()
         _log.info("tls_files_reloaded", feed=self._feed)
 
     def _look(self) -> _Stamp:
         return tuple(map(_stamp_of, self._files))
 
-    def _watch_expiry(self) -> None:
+    def _load(self) -> ssl.SSLContext:
+        """The context of the files as they are; their expiry is watched once all of them can be used."""
+        context = tls_context(self._settings, clients=self._clients)
         watched: list[tuple[str, Path | None]] = [
             ("server", self._settings.certfile),
             ("client_ca", self._settings.client_ca),
         ]
+        expiries: dict[str, datetime] = {}
         for name, path in watched:
             if path is None:
                 continue
             try:
-                expiry = earliest_expiry(path.read_bytes())
+                expiries[name] = earliest_expiry(path.read_bytes())
             except (OSError, ValueError) as error:
                 raise ConfigurationError("no certificate can be read", file=str(path)) from error
+        for name, expiry in expiries.items():
             gauge: Any = self._metrics.tls_expiry_days.labels(self._feed, name)
             gauge.set_function(partial(_days_until, expiry))
+        return context
 
 
 def _stamp_of(path: Path) -> tuple[int, int, int]:

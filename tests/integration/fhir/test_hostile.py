@@ -186,7 +186,7 @@ def kept(partner: Partner) -> list[tuple[str, str, str, bytes]]:
     [
         ({"Content-Type": "text/plain"}, WHOLE, "media_type", "gate", 415),
         ({"Content-Type": "text/plain"}, bytes(LIMIT + 1), "media_type", "framing", 415),
-        ({"Content-Encoding": "br"}, WHOLE, "encoding", "gate", 415),
+        ({"Content-Encoding": "br"}, WHOLE, "encoding", "framing", 415),
         ({"Content-Encoding": "gzip"}, WHOLE, "gzip", "framing", 400),
         ({"Content-Encoding": "gzip"}, gzip.compress(bytes(LIMIT + 1), mtime=0), "too_large", "framing", 413),
         ({}, bytes(LIMIT + 1), "too_large", "framing", 413),

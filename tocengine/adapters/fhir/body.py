@@ -56,7 +56,7 @@ async def read_body(request: Request, settings: HttpSettings) -> bytes:
     """The body, unpacked. Raises RefusedRequest (408, 413, 415, 400 for what is no gzip)."""
     encoding = request.headers.get("content-encoding", "").strip().lower()
     refused = _refused_by_headers(request.headers, encoding, settings.max_body_bytes)
-    arriving = _Arriving(settings.max_body_bytes, packed=encoding == "gzip")
+    arriving = _Arriving(settings.max_body_bytes, encoding=encoding)
     try:
         if refused is None:
             async with asyncio.timeout(settings.body_timeout_s):
@@ -87,9 +87,10 @@ def _refused_by_headers(headers: Headers, encoding: str, limit: int) -> RefusedR
 class _Arriving:
     """What has come of a body so far. Never more than `limit` in memory, however small it was on the wire."""
 
-    def __init__(self, limit: int, *, packed: bool) -> None:
+    def __init__(self, limit: int, *, encoding: str) -> None:
         self.came = bytearray()  # the beginning, as it is on the wire
-        self._limit, self._unpacker = limit, zlib.decompressobj(_GZIP) if packed else None
+        self._limit, self._plain = limit, encoding in ("", "identity")
+        self._unpacker = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
 
     async def whole(self, stream: AsyncIterator[bytes]) -> bytes:
         """All of it. Raises RefusedRequest where it is too large or no gzip; unpacking stops at the limit."""
@@ -118,7 +119,7 @@ class _Arriving:
                 self._keep(part, enough)
                 return False
             self._keep(part, enough)
-        return self._unpacker is None  # what is packed cannot be read as it is
+        return self._plain  # what is packed cannot be read as it is
 
     def _keep(self, part: bytes, enough: int) -> None:
         self.came += part[: enough - len(self.came)]

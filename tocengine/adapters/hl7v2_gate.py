@@ -6,7 +6,6 @@ none of them matches is not guessed at. Pure.
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
 from tocengine.errors import RefusedError, SyntaxRefusedError, UnsupportedError
@@ -14,6 +13,7 @@ from tocengine.formats.hl7v2 import Delimiters
 from tocengine.formats.hl7v2.ack import Sent, read_sent
 from tocengine.model.message import Message, Problem
 from tocengine.model.profile import SenderMatch, Source
+from tocengine.model.remembering import remembered
 
 PROCESSING_IDS: Final = (b"", b"P", b"T", b"D", b"N", b"V")  # table 0103; the normalizer says what may be told
 _VERSION: Final = re.compile(rb"[vV]?2(\.\d{1,2}){0,3}")
@@ -26,7 +26,7 @@ class Gate:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = tuple(sources)
-        self._by_header = lru_cache(maxsize=1024)(self._check_header)  # the same few headers come all day
+        self._by_header = remembered(1024)(self._check_header)  # the same few headers come all day
 
     def admit(self, body: bytes, sent: Sent) -> tuple[Source, RefusedError | None]:
         """The feed a message belongs to, and why it is unacceptable, if it is (HL7 v2.5.1 section 2.9.2.2)."""

@@ -7,7 +7,6 @@ that was said of them, in canonical order, so that the order in which merges arr
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -16,6 +15,7 @@ from tocengine.encounters.state import OrderKey
 from tocengine.model.event import Event, Move, Processing
 from tocengine.model.identity import PatientKey, VisitKey
 from tocengine.model.ids import EncounterId, MessageId, PatientId
+from tocengine.model.remembering import remembered
 
 
 class EdgeKind(StrEnum):
@@ -282,13 +282,13 @@ class VisitRegister:
         return survivors, _ruled(before, self._forest, event)
 
 
-@lru_cache(maxsize=16_384)
+@remembered(16_384)
 def encounter_id_of(visit: VisitKey) -> EncounterId:
     """`visit.encounter_id`, which costs a hash, kept for the visits of the last minutes."""
     return visit.encounter_id
 
 
-@lru_cache(maxsize=16_384)
+@remembered(16_384)
 def patient_id_of(key: PatientKey) -> PatientId:
     """`key.patient_id`, likewise."""
     return key.patient_id

@@ -6,7 +6,6 @@ field that is absent, deleted or unreadable is told apart.
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import TypeVar, TypeVarTuple, cast
 from zoneinfo import ZoneInfo
 
@@ -24,6 +23,7 @@ from tocengine.model.event import UnmappedCode
 from tocengine.model.identity import PatientKey, VisitKey
 from tocengine.model.message import Message, Problem
 from tocengine.model.profile import Source
+from tocengine.model.remembering import LONGEST, length, remembered
 from tocengine.model.time import Timestamp
 from tocengine.normalize.codes import Codes, Trigger
 
@@ -166,10 +166,10 @@ class Reading:
         found = self.known.get(key, _NEW)
         return self._learned(key, rule, segment.only(numbers)) if found is _NEW else cast(Found, found)
 
-    def _learned(self, key: Hashable, rule: Callable[["Reading", *Said], Found], *said: *Said) -> Found:
+    def _learned(self, key: tuple[Hashable, ...], rule: Callable[["Reading", *Said], Found], *said: *Said) -> Found:
         raised = self._raised
         found = rule(self, *said)
-        if self.known is not None and self._raised == raised:
+        if self.known is not None and self._raised == raised and _short(key):
             if len(self.known) >= KEPT_FINDINGS:
                 self.known.clear()
             self.known[key] = found
@@ -232,7 +232,12 @@ class Reading:
         return VisitKey(self.domain(found.authority) or self.own_domain(), value) if value else None
 
 
-@lru_cache(maxsize=4096)
+def _short(key: Hashable) -> bool:
+    """Whether no text of `key` is too long to be remembered."""
+    return all(map(_short, key)) if isinstance(key, tuple) else length(key) <= LONGEST
+
+
+@remembered(4096)
 def local_coding(feed: str, path: str, code: str) -> Resource:
     """A Coding in a system of the feed's own."""
     return fhir_coding(local_system("feed", feed, path), " ".join(code.split()))

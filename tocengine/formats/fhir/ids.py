@@ -4,28 +4,28 @@ The same patient, visit, practitioner or place has the same id in every bundle t
 encounters have the ids under which the engine tracks them (`model.identity`).
 """
 
-from functools import lru_cache
 from uuid import UUID
 
 from tocengine.model.identity import PatientKey, VisitKey
 from tocengine.model.ids import FacilityId, derive_text
+from tocengine.model.remembering import remembered
 
 URN = "urn:uuid:"
 
 
-@lru_cache(maxsize=65_536)
+@remembered(65_536)
 def resource_id(kind: str, *parts: str) -> str:
     """The id of a resource of `kind` identified by `parts` (authority, value, ...)."""
     return derive_text(kind, *parts)
 
 
-@lru_cache(maxsize=65_536)
+@remembered(65_536)
 def patient_id(key: PatientKey) -> str:
     """The id of the Patient with this key."""
     return str(key.patient_id)
 
 
-@lru_cache(maxsize=65_536)
+@remembered(65_536)
 def encounter_id(key: VisitKey) -> str:
     """The id of the Encounter with this key."""
     return str(key.encounter_id)

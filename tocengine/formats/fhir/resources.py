@@ -5,10 +5,10 @@ nothing here may be changed after it was built. No block ever holds an empty str
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import TypeAlias
 
 from tocengine.formats.fhir.ids import URN
+from tocengine.model.remembering import remembered
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 """Any FHIR value in JSON form (https://hl7.org/fhir/R4/json.html)."""
@@ -37,7 +37,7 @@ US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/"
 DA_VINCI = "http://hl7.org/fhir/us/davinci-alerts/StructureDefinition/"
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def local_system(*parts: str) -> str:
     """A URI of the engine's own for codes and identifiers that name no better one.
 

@@ -4,12 +4,12 @@ A type reads itself from a repetition: ``[CX.read(each) for each in segment[3]]`
 HL7 v2.5.1 chapter 2A; what later versions appended (XTN-12, XON-10) is read where it is there.
 """
 
-from functools import lru_cache
 from typing import Self
 
 import msgspec
 
 from tocengine.formats.hl7v2.segments import NULL, Coding, Repetition
+from tocengine.model.remembering import remembered
 
 _BLANKS = ("",) * 16
 
@@ -61,7 +61,7 @@ class HD(msgspec.Struct, frozen=True, omit_defaults=True):
 _NOBODY = HD()
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _designator(raw: str, coding: Coding) -> HD:
     """A component of type HD, whose parts are subcomponents; the same few come in every message."""
     if raw == NULL:

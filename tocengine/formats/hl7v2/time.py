@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from tocengine.errors import ConfigurationError
+from tocengine.model.remembering import remembered
 from tocengine.model.time import Timestamp
 
 
@@ -45,7 +46,7 @@ class StatedTime(msgspec.Struct, frozen=True):
     offset: timedelta | None = None
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def read_stated(text: str) -> StatedTime:
     """``YYYY[MM[DD[HH[MM[SS[.S[S[S[S]]]]]]]]][+/-ZZZZ]`` (HL7 v2.5.1 section 2A.77); ISO 8601 is tolerated.
 

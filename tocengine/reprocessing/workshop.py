@@ -9,6 +9,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 
+from tocengine.adapters.fhir.request import check_message
 from tocengine.adapters.hl7v2_gate import Gate, is_ignored, readmit
 from tocengine.config import Config, sharing_listeners
 from tocengine.config_file import sources
@@ -16,6 +17,7 @@ from tocengine.credentials import patient_hash_key
 from tocengine.errors import RefusedError, UnavailableError, UnsupportedError
 from tocengine.eventlog import open_scanner
 from tocengine.eventlog.records import CloudEventRecords, KeyHasher
+from tocengine.formats.fhir.json_body import BodyLimits
 from tocengine.local_codes.postgres import LiveCodes, PostgresLocalCodes, load
 from tocengine.model.codes import CodeKey
 from tocengine.model.ids import FeedName
@@ -63,8 +65,9 @@ async def workshop(
 
 
 def readmission(config: Config) -> Readmit:
-    """The gates of all listeners as they are configured now."""
+    """The gates of all listeners as they are configured now: what they refuse is not told about either."""
     known = sources(config)
+    limits = BodyLimits(depth=config.http.max_depth, entries=config.http.max_entries)
     gates: dict[str, Gate] = {}
     for sharing in sharing_listeners(config.feeds):
         gate = Gate([known[feed.name] for feed in sharing])
@@ -79,6 +82,8 @@ def readmission(config: Config) -> Readmit:
         if message.content_type is ContentType.HL7V2:
             gate = gates.get(message.feed) or Gate([source])
             source, refusal = readmit(gate, message)
+        else:
+            refusal = check_message(message.body, limits)
         return msgspec.structs.replace(message, feed=source.feed, facility=source.facility.id), refusal
 
     return again

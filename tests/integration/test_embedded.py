@@ -141,7 +141,8 @@ async def test_kill_9_of_the_server_loses_nothing_committed(data_dir: Path) -> N
                 break
             except UnavailableError:  # its backends are not gone yet
                 assert time.monotonic() - began < 10
-    assert await pool.fetchval("select count(*) from kept") == 5  # the pool reconnects by itself
+    # The pool reconnects by itself. What failed may have been done: a backend can outlive its server for a moment.
+    assert await pool.fetchval("select count(*) from kept where number >= 0") == 5
     await pool.close()
     await server.stop()
 

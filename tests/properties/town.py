@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from tests.fixtures.visits import FHIR
-from tests.unit.routing.building import POLICY, recipient
+from tests.unit.routing.building import POLICY, ledger_row, recipient
 from tocengine.encounters.holdback import HeldBack, Waiting, Window
 from tocengine.encounters.identity import (
     Edge,
@@ -187,20 +187,8 @@ class Town:
             self.states[ruling.notice.notice_id] = NoticeState.QUEUED, False
         decision = ruling.decision
         if decision is not None:
-            self.decisions.setdefault(tracked.encounter_id, []).append(
-                LedgerRow(
-                    recipient_id=RecipientId(decision.recipient_id or ""),
-                    fact_kind=decision.fact_kind,
-                    occurrence=decision.occurrence,
-                    watched=decision.watched,
-                    basis=decision.basis,
-                    reason=decision.reason,
-                    status=ruling.status,
-                    level=ruling.level,
-                    patient_id=tracked.patient_id,
-                    notice_id=decision.notice_id,
-                )
-            )
+            row = ledger_row(ruling, decision, tracked.patient_id)
+            self.decisions.setdefault(tracked.encounter_id, []).append(row)
 
     def deliver(self) -> None:
         """What waits is sent and arrives."""

@@ -96,16 +96,11 @@ class Router:
         shared: dict[tuple[RecipientId, TransitionKind], NoticeId],
     ) -> Ruling | None:
         told, pending = entry.told, entry.pending
-        drop = None
-        if pending is not None and pending.notice_id is not None:
-            if pending.status in (S.CANCELLED, S.RETRACTED):
-                return None
-            drop = Drop(pending.notice_id, ReasonCode.CANCELLED_BEFORE_SEND)
+        drop = _dropped(pending, ReasonCode.CANCELLED_BEFORE_SEND)
+        if drop is not None and pending is not None and pending.status in (S.CANCELLED, S.RETRACTED):
+            return None
         if told is None:
-            if drop is None or pending is None:
-                return None
-            decision = self.make.decision(key, pending.watched, pending.basis, ReasonCode.CANCELLED_BEFORE_SEND)
-            return Ruling(key=key, decision=decision, drop=drop)
+            return self._unsent(key, pending, drop)
         one_for_all = shared.get((key[0], outward))
         if one_for_all is not None:  # one "visit cancelled" covers everything the recipient held of it
             decision = self.make.decision(key, told.watched, told.basis, None, one_for_all)
@@ -204,9 +199,7 @@ class Router:
         )
         if verdict.reason is None:
             return self._tell(key, entry, fact, candidate, verdict.level)
-        drop = None
-        if pending is not None and pending.notice_id is not None:
-            drop = Drop(pending.notice_id, verdict.reason)
+        drop = _dropped(pending, verdict.reason)
         if drop is None and entry.reason is verdict.reason:
             return None
         decision = self.make.decision(key, fact.watched, candidate.basis, verdict.reason, evidence=candidate.evidence)
@@ -215,12 +208,11 @@ class Router:
 
     def _tell(self, key: LedgerKey, entry: Entry, fact: Fact, candidate: Candidate, level: Level) -> Ruling | None:
         told, pending = entry.told, entry.pending
-        drop = None
-        if pending is not None and pending.notice_id is not None:
-            same = pending.watched == fact.watched and pending.level == level
-            if same and pending.status in (S.NEW, S.UPDATED):
+        drop = _dropped(pending, ReasonCode.SUPERSEDED)
+        if drop is not None and pending is not None and pending.status in (S.NEW, S.UPDATED):
+            unchanged = pending.watched == fact.watched and pending.level == level
+            if unchanged:
                 return None
-            drop = Drop(pending.notice_id, ReasonCode.SUPERSEDED)
         if told is not None and told.watched == fact.watched:
             return Ruling(key=key, drop=drop) if drop else None
         if told is not None and self._no_longer_watched():
@@ -245,22 +237,24 @@ class Router:
         """Someone in the ledger who is no candidate any more: a retraction where what it holds was meant for it by
         the message itself, belongs to somebody else's patient, or is no longer so (domain 2.4)."""
         told, pending = entry.told, entry.pending
-        drop = None
-        if pending is not None and pending.notice_id is not None:
-            if pending.status in (S.CANCELLED, S.RETRACTED):
-                return None
-            drop = Drop(pending.notice_id, ReasonCode.SUPERSEDED)
+        drop = _dropped(pending, ReasonCode.SUPERSEDED)
+        if drop is not None and pending is not None and pending.status in (S.CANCELLED, S.RETRACTED):
+            return None
         if told is None:
-            if drop is None or pending is None:
-                return None
-            decision = self.make.decision(key, pending.watched, pending.basis, ReasonCode.SUPERSEDED)
-            return Ruling(key=key, decision=decision, drop=drop)
+            return self._unsent(key, pending, drop)
         misled = told.watched != fact.watched or (
             not self._refused_since(told) and (Basis.DESTINATION in told.basis or self._of_another(told))
         )
         if not misled or self._no_longer_watched():
             return Ruling(key=key, drop=drop) if drop else None
         return self._follow_up(key, entry, told, S.RETRACTED, fact.kind, drop)
+
+    def _unsent(self, key: LedgerKey, pending: LedgerRow | None, drop: Drop | None) -> Ruling | None:
+        """What is dropped of a fact that the recipient was never told of."""
+        if drop is None or pending is None:
+            return None
+        decision = self.make.decision(key, pending.watched, pending.basis, drop.reason)
+        return Ruling(key=key, decision=decision, drop=drop)
 
     def _refused_since(self, told: LedgerRow) -> bool:
         """Whether the patient, who was meant then as now, no longer wants this recipient told: it keeps what it was
@@ -317,6 +311,10 @@ class Router:
             return False
         ends = [fact.effective.at for fact in self.facts if fact.kind in _ENDS]
         return bool(ends) and self.tracked.snapshot.received_at - max(ends) > rules.HISTORIC
+
+
+def _dropped(pending: LedgerRow | None, reason: ReasonCode) -> Drop | None:
+    return Drop(pending.notice_id, reason) if pending is not None and pending.notice_id is not None else None
 
 
 def _covered_by(fact: Fact) -> ReasonCode | None:

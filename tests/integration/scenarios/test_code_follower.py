@@ -58,6 +58,16 @@ async def discharged(town: Setting, hospital: Hospital, visit: str = "V100", clo
     await town.deliver()
 
 
+async def until_renormalized(town: Setting, follows: CodeFollower) -> None:
+    stop = asyncio.Event()
+    running = asyncio.create_task(follows.run(stop))
+    async with asyncio.timeout(20):
+        while not await town.pool.fetchval("select count(*) from renormalized"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+
+
 async def test_what_an_interrupted_command_left_is_taken_up_once(town: Setting, hospital: Hospital) -> None:
     await discharged(town, hospital)
     follows = await follower(town, scanner := Scanner(town))
@@ -93,13 +103,7 @@ async def test_an_outage_and_a_defect_are_waited_out(town: Setting, hospital: Ho
     await discharged(town, hospital)
     await interrupted_mapping(town)
     scanner = Scanner(town, UnavailableError("the log is away"), UnavailableError("still away"))
-    stop = asyncio.Event()
-    running = asyncio.create_task((await follower(town, scanner)).run(stop))
-    async with asyncio.timeout(20):
-        while not await town.pool.fetchval("select count(*) from renormalized"):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    stop.set()
-    await running
+    await until_renormalized(town, await follower(town, scanner))
     assert scanner.asked == 3
     await town.publish()
     assert sorted(await town.route()) == CORRECTED
@@ -114,11 +118,5 @@ async def test_a_code_whose_messages_make_the_engine_fail_does_not_keep_the_othe
     await interrupted_mapping(town)
     await interrupted_mapping(town, "XYZ")
     scanner = Scanner(town, RuntimeError("a defect"))
-    stop = asyncio.Event()
-    running = asyncio.create_task((await follower(town, scanner)).run(stop))
-    async with asyncio.timeout(20):
-        while not await town.pool.fetchval("select count(*) from renormalized"):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    stop.set()
-    await running
+    await until_renormalized(town, await follower(town, scanner))
     assert scanner.asked == 2

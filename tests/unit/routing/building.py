@@ -36,11 +36,12 @@ from tocengine.model.ids import (
     FacilityId,
     FeedName,
     MessageId,
+    PatientId,
     RecipientId,
     SnapshotId,
     derive,
 )
-from tocengine.model.notice import Notice, NoticeState
+from tocengine.model.notice import Notice, NoticeState, RoutingDecision
 from tocengine.model.profile import SendingFacility
 from tocengine.model.time import Timestamp
 from tocengine.routing.directory import Directory
@@ -201,6 +202,22 @@ def hit(owner: RecipientId = MEADOW, starts: date | None = None, ends: date | No
     return PanelHit(owner, "STJ", starts, ends)
 
 
+def ledger_row(ruling: Ruling, decision: RoutingDecision, patient_id: PatientId) -> LedgerRow:
+    """A ruling's decision as the ledger reads it again."""
+    return LedgerRow(
+        recipient_id=RecipientId(decision.recipient_id or ""),
+        fact_kind=decision.fact_kind,
+        occurrence=decision.occurrence,
+        watched=decision.watched,
+        basis=decision.basis,
+        reason=decision.reason,
+        status=ruling.status,
+        level=ruling.level,
+        patient_id=patient_id,
+        notice_id=decision.notice_id,
+    )
+
+
 class Desk:
     """The decision and notice tables in memory, for one encounter: what is ruled is remembered and can be delivered."""
 
@@ -242,20 +259,7 @@ class Desk:
             self.order.append(ruling.notice.notice_id)
         decision = ruling.decision
         if decision is not None:
-            self.rows.append(
-                LedgerRow(
-                    recipient_id=RecipientId(decision.recipient_id or ""),
-                    fact_kind=decision.fact_kind,
-                    occurrence=decision.occurrence,
-                    watched=decision.watched,
-                    basis=decision.basis,
-                    reason=decision.reason,
-                    status=ruling.status,
-                    level=ruling.level,
-                    patient_id=encounter.patient_id,
-                    notice_id=decision.notice_id,
-                )
-            )
+            self.rows.append(ledger_row(ruling, decision, encounter.patient_id))
         if ruling.replaces is not None:
             state, told = self.states[ruling.replaces]
             if state in (NoticeState.QUEUED, NoticeState.FAILED):

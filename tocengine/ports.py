@@ -1,6 +1,6 @@
 """Owns the seams: the few interfaces through which a stage reaches the next one. `app` hands them out."""
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
@@ -128,12 +128,15 @@ class TransitionRecords(Protocol):
 
 
 class Intake(Protocol):
-    """The one door."""
+    """The one door. Feeds take turns at it; what comes on the same `line` (a connection) keeps its order."""
 
-    async def accept(self, message: Message) -> Receipt:
+    async def turn(self, message: Message) -> None:
+        """Returns when the message may occupy the process: for adapters whose own checks take a millisecond or more."""
+
+    async def accept(self, message: Message, line: Hashable = None) -> Receipt:
         """Returns once the message is durable. Raises UnavailableError when it is not: give no positive answer."""
 
-    async def refuse(self, message: Message, error: RefusedError) -> Receipt:
+    async def refuse(self, message: Message, error: RefusedError, line: Hashable = None) -> Receipt:
         """Keeps in quarantine what the adapter itself refuses (broken frame, unknown sender, unsupported type).
 
         Raises UnavailableError when it is not durable; the refusal may be given to the sender all the same.
@@ -145,7 +148,7 @@ class Intake(Protocol):
         Raises UnavailableError, and BatchRefusedError where one of them would have to be refused.
         """
 
-    async def ignore(self, message: Message) -> Receipt:
+    async def ignore(self, message: Message, line: Hashable = None) -> Receipt:
         """Keeps the raw bytes and nothing else of what the feed is told to ignore. Raises UnavailableError."""
 
 

@@ -1,7 +1,7 @@
 """Owns the stage benchmarks: CPU per message of each pure step, in one process, over messages that differ."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from datetime import UTC, datetime
 
 from tests.benchmarks import parsers, timing
@@ -95,16 +95,19 @@ def _tracking(visits: Visits, normalizer: HL7v2Normalizer, now: datetime) -> Cal
 class _Takes:
     """An intake that takes everything at once: what is measured is all that stands around it."""
 
-    async def accept(self, message: Message) -> Receipt:
+    async def turn(self, message: Message) -> None:
+        return
+
+    async def accept(self, message: Message, line: Hashable = None) -> Receipt:
         return Receipt(message_id=message.message_id, disposition=Disposition.ACCEPTED, answered=message.answers[0])
 
     async def accept_whole(self, messages: Sequence[Message], ignored: Collection[int] = ()) -> Sequence[Receipt]:
         return [await self.accept(message) for message in messages]
 
-    async def ignore(self, message: Message) -> Receipt:
+    async def ignore(self, message: Message, line: Hashable = None) -> Receipt:
         return await self.accept(message)
 
-    async def refuse(self, message: Message, error: RefusedError) -> Receipt:
+    async def refuse(self, message: Message, error: RefusedError, line: Hashable = None) -> Receipt:
         raise error
 
 

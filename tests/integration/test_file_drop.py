@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,13 +33,16 @@ class Door:
         self.down = False
         self.largest = 0
 
-    async def accept(self, message: Message) -> Receipt:
+    async def turn(self, message: Message) -> None:
+        return
+
+    async def accept(self, message: Message, line: Hashable = None) -> Receipt:
         if self.down:
             raise UnavailableError("down")
         self.accepted.append(message.control_id)
         return Receipt(message_id=message.message_id, disposition=Disposition.ACCEPTED, answered=message.answers[0])
 
-    async def refuse(self, message: Message, error: RefusedError) -> Receipt:
+    async def refuse(self, message: Message, error: RefusedError, line: Hashable = None) -> Receipt:
         self.refused.append(error.problem.reason)
         self.largest = max(self.largest, len(message.body))
         return Receipt(
@@ -52,7 +55,7 @@ class Door:
     async def accept_whole(self, messages: Sequence[Message], ignored: Collection[int] = ()) -> Sequence[Receipt]:
         return [await self.accept(each) for each in messages]
 
-    async def ignore(self, message: Message) -> Receipt:
+    async def ignore(self, message: Message, line: Hashable = None) -> Receipt:
         return await self.accept(message)
 
 

@@ -4,7 +4,7 @@ out."""
 import hashlib
 import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
@@ -83,10 +83,10 @@ class HL7Feed:
         self._run = secrets.token_hex(4)  # makes our own control ids unique over processes
         self._numbers = itertools.count(1)
 
-    async def take(self, body: bytes, peer: str = "") -> Answer:
+    async def take(self, body: bytes, peer: str = "", line: Hashable = None) -> Answer:
         """Takes a message and answers it. Raises UnavailableError where it is not durable: answer nothing then.
 
-        Reaches the event log without awaiting anything before, so that calls keep their order in it.
+        Calls with the same `line` keep their order in the event log: nothing is awaited before but the line's turn.
         """
         received_at = self._clock()
         if is_batch(body):
@@ -95,11 +95,11 @@ class HL7Feed:
         source, refusal = self._gate.admit(body, sent)
         message = self._message(source, body, sent, received_at, peer)
         if refusal is None:
-            receipt = await self._intake.accept(message)
+            receipt = await self._intake.accept(message, line)
         elif is_ignored(source, refusal):
-            receipt = await self._intake.ignore(message)
+            receipt = await self._intake.ignore(message, line)
         else:
-            receipt = await self._intake.refuse(message, refusal)
+            receipt = await self._intake.refuse(message, refusal, line)
         problem = receipt.problem if receipt.disposition is Disposition.REFUSED else None
         return self._answer(source, sent, receipt.answered, received_at, problem)
 

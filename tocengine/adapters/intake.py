@@ -3,13 +3,13 @@
 Nothing received is dropped: what cannot be normalized is appended to the quarantine topic with its reason.
 """
 
-import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from functools import lru_cache
 
 import msgspec
 import structlog
 
+from tocengine.adapters.turns import Turns
 from tocengine.errors import BatchRefusedError, ContentError, RefusedError, SetAsideError
 from tocengine.model.event import EventRecord
 from tocengine.model.ids import FeedName
@@ -18,12 +18,13 @@ from tocengine.ports import EventLog, LogRecord, Normalizer, RecordBuilder
 from tocengine.telemetry import Metrics, origin_of
 
 _log = structlog.get_logger()
-_SHARE = 16  # messages of a batch that are normalized at a time
 _ANSWER_TO = {"AA": 0, "AE": 1, "AR": 2}  # where an ack code's counterpart is in `Message.answers`
 
 
 class Intake:
     """Implements `ports.Intake`. Keeps no state between messages, so that any number of them can run.
+
+    Feeds take turns at what occupies the process (`turns`); who waits for the log waits together with others.
 
     `strict` are the feeds that want content errors answered negatively (``ack_policy = "strict"``); others get a
     positive answer and the message waits in quarantine, because many senders block on a negative one.
@@ -36,18 +37,25 @@ class Intake:
         records: RecordBuilder,
         metrics: Metrics,
         strict: Collection[FeedName] = (),
+        turns: Turns | None = None,
     ) -> None:
         self._event_log = event_log
         self._normalizer = normalizer
         self._records = records
         self._metrics = metrics
         self._strict = frozenset(strict)
+        self._turns = turns or Turns()
         self._received = lru_cache(maxsize=1024)(metrics.received.labels)
         self._last_received = lru_cache(maxsize=1024)(metrics.last_received.labels)
 
-    async def accept(self, message: Message) -> Receipt:
+    async def turn(self, message: Message) -> None:
+        """Returns when its feed may occupy the process with it."""
+        await self._turns.take(message.feed, len(message.body))
+
+    async def accept(self, message: Message, line: Hashable = None) -> Receipt:
         """Returns once raw message and events, or message and reason, are durable. Raises UnavailableError."""
         self._count(message)
+        await self._turns.take(message.feed, len(message.body), line)
         try:
             records, problem = self._prepare(message)
         except RefusedError as error:
@@ -68,6 +76,7 @@ class Intake:
         refusals: dict[int, RefusedError] = {}
         for number, message in enumerate(messages):
             self._count(message)
+            await self.turn(message)  # one by one: a long batch must not keep other senders waiting
             try:
                 prepared = ([self._records.message(message)], None) if number in ignored else self._prepare(message)
             except RefusedError as error:
@@ -75,8 +84,6 @@ class Intake:
                 continue
             records += prepared[0]
             problems.append(prepared[1])
-            if number % _SHARE == _SHARE - 1:
-                await asyncio.sleep(0)  # a long batch must not keep other senders waiting
         if refusals:
             raise BatchRefusedError(refusals)
         if records:
@@ -89,14 +96,16 @@ class Intake:
             for number, (message, problem) in enumerate(zip(messages, problems, strict=True))
         ]
 
-    async def refuse(self, message: Message, error: RefusedError) -> Receipt:
+    async def refuse(self, message: Message, error: RefusedError, line: Hashable = None) -> Receipt:
         """Keeps what an adapter refuses by itself. Raises UnavailableError where it could not be kept."""
         self._count(message)
+        await self._turns.take(message.feed, len(message.body), line)
         return await self._store_refused(message, error)
 
-    async def ignore(self, message: Message) -> Receipt:
+    async def ignore(self, message: Message, line: Hashable = None) -> Receipt:
         """Keeps the raw bytes of what the feed is told to ignore. Raises UnavailableError."""
         self._count(message)
+        await self._turns.take(message.feed, len(message.body), line)
         await self._event_log.append([self._records.message(message)])
         return self._ignored(message)
 

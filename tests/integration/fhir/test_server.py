@@ -232,14 +232,17 @@ async def test_answers_and_metrics_hold_no_content(partner: Partner) -> None:
 
 
 class _NoIntake:
-    async def accept(self, message: object) -> Any:
+    async def turn(self, message: object) -> Any:
         raise AssertionError("nothing is sent in this test")
 
-    async def refuse(self, message: object, error: object) -> Any:
+    async def accept(self, message: object, line: object = None) -> Any:
+        raise AssertionError("nothing is sent in this test")
+
+    async def refuse(self, message: object, error: object, line: object = None) -> Any:
         raise AssertionError("nothing is sent in this test")
 
     async def accept_whole(self, messages: object, ignored: object = ()) -> Any:
         raise AssertionError("nothing is sent in this test")
 
-    async def ignore(self, message: object) -> Any:
+    async def ignore(self, message: object, line: object = None) -> Any:
         raise AssertionError("nothing is sent in this test")

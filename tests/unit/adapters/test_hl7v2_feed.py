@@ -1,6 +1,6 @@
 """The identity of a transmission, and what a feed says of broken frames."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from datetime import UTC, datetime
 
 from tocengine.adapters.hl7v2_feed import HL7Feed, message_id
@@ -28,18 +28,21 @@ class RecordingIntake:
         self.messages: list[tuple[Message, str]] = []
         self.down = down
 
-    async def accept(self, message: Message) -> Receipt:
+    async def turn(self, message: Message) -> None:
+        return
+
+    async def accept(self, message: Message, line: Hashable = None) -> Receipt:
         self.messages.append((message, ""))
         return Receipt(message_id=message.message_id, disposition=Disposition.ACCEPTED, answered=message.answers[0])
 
     async def accept_whole(self, messages: Sequence[Message], ignored: Collection[int] = ()) -> Sequence[Receipt]:
         return [await (self.ignore if n in ignored else self.accept)(each) for n, each in enumerate(messages)]
 
-    async def ignore(self, message: Message) -> Receipt:
+    async def ignore(self, message: Message, line: Hashable = None) -> Receipt:
         self.messages.append((message, "ignored"))
         return Receipt(message_id=message.message_id, disposition=Disposition.IGNORED, answered=message.answers[0])
 
-    async def refuse(self, message: Message, error: RefusedError) -> Receipt:
+    async def refuse(self, message: Message, error: RefusedError, line: Hashable = None) -> Receipt:
         if self.down:
             raise UnavailableError("down")
         self.messages.append((message, error.problem.reason))

@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
         feed = self._server.feed
         try:
             if isinstance(item, Frame):
-                answer = await feed.take(item.payload, self.peer)
+                answer = await feed.take(item.payload, self.peer, line=self)
             else:
                 answer = await feed.take_broken(item, self.peer)
         except UnavailableError:

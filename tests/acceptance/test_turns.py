@@ -1,0 +1,86 @@
+"""Feeds take turns at the running engine: who stands before whom in the log where all arrived at once. Untimed."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.acceptance.hostile import Hospital, first_answer, ingest_pid
+from tests.acceptance.setting import Embedded, embedded
+from tocengine.config_file import load_config
+from tocengine.embedded import running_server
+from tocengine.eventlog.topics import TOPIC_NUMBERS, Topic
+from tocengine.formats.mllp import frame
+from tocengine.simulation.configuration import Ports
+from tocengine.simulation.receivers import Receivers
+
+pytestmark = pytest.mark.timeout(180)
+CONNECTIONS = 64
+ROUNDS = 4
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def test_a_message_of_a_quiet_feed_waits_for_a_few_of_a_flood(
+    folder: Path, receivers: Receivers, secret: bytes
+) -> None:
+    """While the process stands still a flood of 64 messages arrives, then one of a quiet feed."""
+    hospital, flooded = Hospital(), Ports.free().mllp
+    setting = embedded(folder, receivers, secret, _feed("flood", flooded))
+    try:
+        await setting.engine.start(deadline_s=90)
+        flood = [await asyncio.open_connection("127.0.0.1", flooded) for _ in range(CONNECTIONS)]
+        quiet = await asyncio.open_connection("127.0.0.1", setting.ports.mllp)
+        before = []
+        for _ in range(ROUNDS):
+            await _arrive_at_once(setting, hospital, [*flood, quiet])
+            before.append(await _before_the_last_of_few(setting))
+        for _, writer in (*flood, quiet):
+            writer.close()
+    finally:
+        await setting.stop()
+    assert max(before) <= 16, before
+
+
+async def _arrive_at_once(setting: Embedded, hospital: Hospital, connections: list[Connection]) -> None:
+    pid = ingest_pid(setting)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for (_, writer), body in zip(connections, hospital.messages(len(connections)), strict=True):
+            writer.write(frame(body))
+            await writer.drain()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for reader, _ in connections:
+        assert b"\rMSA|AA|" in await first_answer(reader)
+
+
+async def _before_the_last_of_few(setting: Embedded) -> int:
+    """How many of the newest round's messages stand before the one whose feed sent only one."""
+    dsn = running_server(load_config(setting.folder / "tocengine.toml").engine.data_dir)
+    connection = await asyncpg.connect(dsn)
+    try:
+        keys = await connection.fetch(
+            "select key from log_record where topic = $1 order by position desc limit $2",
+            TOPIC_NUMBERS[Topic.MESSAGES],
+            CONNECTIONS + 1,
+        )
+    finally:
+        await connection.close()
+    order = [row["key"] for row in reversed(keys)]
+    (quiet,) = [key for key in set(order) if order.count(key) == 1]
+    return order.index(quiet)
+
+
+def _feed(name: str, port: int) -> str:
+    return f"""
+[[feeds]]
+name = "{name}"
+facility = "stj"
+protocol = "mllp"
+listen = "127.0.0.1:{port}"
+profile = "stj"
+"""

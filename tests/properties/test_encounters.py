@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.fixtures.visits import CONVERTED, DIRECTORY, EXPIRED, HOME, SNF, STILL, Chronicle, Visit, at
+from tests.properties.searching import examples
 from tocengine.encounters.fold import diff, fold
 from tocengine.encounters.machine import apply
 from tocengine.encounters.state import Folded
@@ -100,7 +101,7 @@ def told(chronicle: Chronicle) -> set[tuple[str, bytes]]:
     return {(entry.fact.kind.value, entry.fact.watched) for entry in chronicle.body.announced}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_arrival_order_and_repeats_change_neither_state_nor_facts(data: st.DataObject) -> None:
     events = data.draw(histories(ANY))
@@ -114,7 +115,7 @@ def test_arrival_order_and_repeats_change_neither_state_nor_facts(data: st.DataO
     assert told(shuffled) == {(fact.kind.value, fact.watched) for fact in shuffled.standing()}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data())
 def test_apply_never_raises_whatever_comes_after_whatever(data: st.DataObject) -> None:
     state = Folded(visit=VISIT.key)
@@ -125,7 +126,7 @@ def test_apply_never_raises_whatever_comes_after_whatever(data: st.DataObject) -
         state = after
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(histories())
 def test_folding_anew_says_nothing(events: list[Event]) -> None:
     chronicle = Chronicle(VISIT)
@@ -138,7 +139,7 @@ def test_folding_anew_says_nothing(events: list[Event]) -> None:
         assert again.body == chronicle.body
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(histories())
 def test_what_was_announced_is_corrected_or_taken_back_and_never_twice(events: list[Event]) -> None:
     """Per fact, statements follow each other: NEW, any number of UPDATED, at most one CANCELLED, and nothing after."""

@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.properties.searching import examples
 from tocengine.errors import SyntaxRefusedError
 from tocengine.formats import hl7v2
 from tocengine.formats.hl7v2 import ack
@@ -62,7 +63,7 @@ def _read_everything(body: bytes) -> None:
                     each.read(repetition)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.binary(max_size=200) | MESSAGE_BYTES)
 def test_any_bytes_parse_or_are_refused(body: bytes) -> None:
     _read_everything(body)
@@ -72,7 +73,7 @@ def test_any_bytes_parse_or_are_refused(body: bytes) -> None:
     ack.read_sent(b"MSH" + body)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.integers(0, len(SAMPLE) * 8 - 1), st.integers(0, len(SAMPLE)), st.integers(0, len(SAMPLE)), MESSAGE_BYTES)
 def test_flipped_cut_and_spliced_messages_never_crash(bit: int, first: int, last: int, splice: bytes) -> None:
     flipped = bytearray(SAMPLE)

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from tests.fixtures.visits import CONVERTED, HOME, SNF, Visit, at
+from tests.properties.searching import examples
 from tests.properties.town import DIRECTORY, Town, batches, state_of
 from tocengine.encounters.facts import standing
 from tocengine.encounters.holdback import Window
@@ -31,14 +32,6 @@ NUMBERS = st.sampled_from("ABCD")
 VISITS = st.sampled_from(["V1", "V2", "V3", "V4"])
 ACCOUNTS = st.sampled_from(["H1", "H2"])
 OWNER = {"V1": "A", "V2": "B", "V3": "C", "V4": "A"}
-
-
-SEARCHED = settings.get_current_profile_name() == "search"
-
-
-def examples(usual: int) -> int:
-    """How many to draw: what the suite has time for, or 5,000 where a search is asked for."""
-    return 5000 if SEARCHED else usual
 
 
 def patient(number: str) -> PatientKey:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tests.properties.searching import examples
 from tocengine.formats.mllp import KEPT_OF_OVERSIZE, Broken, BrokenFrame, Frame, FrameReader, Item, Junk, frame
 
 LIMIT = 60
@@ -46,7 +47,7 @@ def _split(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[first:last] for first, last in pairwise(places)]
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(STREAMS, st.lists(st.integers(0, 10_000), max_size=12))
 def test_any_split_gives_the_same_items(stream: bytes, cuts: list[int]) -> None:
     whole = _read([stream])
@@ -54,7 +55,7 @@ def test_any_split_gives_the_same_items(stream: bytes, cuts: list[int]) -> None:
     assert _read([stream[n : n + 1] for n in range(len(stream))]) == whole
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(STREAMS)
 def test_nothing_is_invented(stream: bytes) -> None:
     size = 0
@@ -178,4 +179,4 @@ class Sender(RuleBasedStateMachine):
 
 
 TestSender = Sender.TestCase
-TestSender.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+TestSender.settings = settings(max_examples=examples(150), stateful_step_count=25, deadline=None)

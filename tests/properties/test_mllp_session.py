@@ -5,6 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.properties.searching import examples
 from tocengine.adapters.mllp.session import Arrival, Session
 from tocengine.formats.mllp import COMMITTED, NOT_COMMITTED, Broken, Frame, FrameReader, frame
 
@@ -127,4 +128,4 @@ class Conversation(RuleBasedStateMachine):
 
 
 TestConversation = Conversation.TestCase
-TestConversation.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestConversation.settings = settings(max_examples=examples(200), stateful_step_count=40, deadline=None)

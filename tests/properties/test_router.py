@@ -4,6 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.properties.searching import examples
 from tests.unit.routing.building import MEADOW, PATEL, PATEL_NPI, SUNNYSIDE, Desk, K, at, fact, hit, tracked
 from tocengine.model.encounter import EncounterState, Fact, TrackedEncounter, TransitionKind, TransitionStatus
 from tocengine.model.facts import CareSetting, Destination
@@ -149,5 +150,5 @@ class Routing(RuleBasedStateMachine):
         )
 
 
-Routing.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Routing.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
 TestRouting = Routing.TestCase

@@ -69,6 +69,9 @@ A hospital may name its movements (IHE PAM, segment ZBE). Then a cancel means th
 | Z99, `CANCEL` | whatever it names | takes out that alone; a discharge of a visit that never began goes with it |
 | Z99, `UPDATE` | whatever it names | gives it the time in ZBE-2 or EVN-6, an arrival its class, a move its place |
 
+What stood above a movement that a Z99 takes out, or gives another class, counts as if that had never been stated, or
+had been stated so: each later movement is put on again by the matrix. A discharge then ends what it ends now, a leave
+from an ED visit is none, and an admission upon what is an admission already passes its fact on to that.
 Of a Z99 that names an earlier movement nothing else counts for the visit as it is now, and a movement stated for the
 record (ZBE-5) moves nobody. A message that names a movement nobody stated changes nothing and opens a work item; should
 the original come later, all is folded anew. What was stated without a name is found by the times given and by what came

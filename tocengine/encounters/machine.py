@@ -10,8 +10,9 @@ from datetime import timedelta
 import msgspec
 
 from tocengine.encounters.accumulation import DISCHARGES, UPDATES, accumulate
-from tocengine.encounters.actions import ACUTE, HANDLERS, base_of, learn_ids, moved, movement_of, stated_time
+from tocengine.encounters.actions import ACUTE, HANDLERS
 from tocengine.encounters.matrix import cell_of
+from tocengine.encounters.movements import base_of, learn_ids, moved, movement_of, stated_time
 from tocengine.encounters.named import said_of
 from tocengine.encounters.state import SILENT, UPON_ARRIVAL, Folded
 from tocengine.encounters.steps import Step, effective_of, says_dead, says_expired, step_of, unlinks
@@ -131,4 +132,4 @@ def _note_death(new: Folded, folded: Folded, event: Event, step: Step) -> None:
         new.dead_on_arrival = True
     elif new.underlying in ACUTE:
         effective = new.patient.deceased_at or effective_of(event)
-        new.expired = movement_of(new, event, new.state, TransitionKind.PATIENT_EXPIRED, effective)
+        new.expired = movement_of(new, event, None, new.state, TransitionKind.PATIENT_EXPIRED, effective)

@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET
 
+from tocengine.encounters.steps import Step
 from tocengine.model.encounter import Adopted, EncounterState, Fact, TransitionKind
 from tocengine.model.event import Processing
 from tocengine.model.facts import EncounterFacts, Location, PatientFacts
@@ -34,6 +35,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     state: EncounterState
+    step: Step | None = None  # as which it was stated
     effective: Timestamp
     recorded: Timestamp
     received_at: datetime  # when it came to count: on receipt, or when it was no longer held back

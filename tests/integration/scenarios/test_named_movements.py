@@ -67,3 +67,36 @@ async def test_a_cancel_of_a_movement_nobody_stated_is_shown_to_a_person(town: S
     assert await town.hear(hospital.says("A11", "11:00", more=zbe(9, "CANCEL", "A01"))) == []
     assert await town.state() == "INPATIENT"
     assert "ENCOUNTER_FLAGGED" in await town.work()
+
+
+async def test_an_admission_that_is_struck_leaves_an_ed_visit_that_was_discharged(
+    town: Setting, hospital: Hospital
+) -> None:
+    await town.hear(
+        hospital.says("A04", "10:00", "E", more=zbe(1)),
+        hospital.says("A06", "14:00", "I", more=zbe(2)),
+        hospital.says("A03", "18:00", "E", disposition=SNF, destination=TO_SUNNYSIDE, more=zbe(3)),
+    )
+    await town.deliver()
+    told = await town.hear(hospital.says("Z99", "19:00", "E", more=zbe(2, "CANCEL", "A06", historic="Y")))
+    assert sorted(told) == [
+        ("haven", "CANCELLED", "ADMIT_CANCELLED"),
+        ("haven", "NEW", "ED_DISCHARGE"),
+        ("sunnyside", "CANCELLED", "ADMIT_CANCELLED"),
+        ("sunnyside", "NEW", "ED_DISCHARGE"),
+    ]
+    assert await town.hear(hospital.says("Z99", "19:05", "E", more=zbe(2, "CANCEL", "A06", historic="Y"))) == []
+
+
+async def test_an_arrival_that_becomes_an_admission_moves_the_one_that_was_told(
+    town: Setting, hospital: Hospital
+) -> None:
+    await town.hear(
+        hospital.says("A04", "10:00", "E", more=zbe(1)),
+        hospital.says("A06", "14:00", "I", more=zbe(2)),
+    )
+    await town.deliver()
+    assert sorted(await town.hear(hospital.says("Z99", "15:00", "I", more=zbe(1, "UPDATE", "A04")))) == [
+        ("haven", "CANCELLED", "ED_CANCELLED"),
+        ("haven", "UPDATED", "INPATIENT_ADMIT_CORRECTED"),
+    ]

@@ -7,7 +7,7 @@ from tests.fixtures.visits import ED, HOME, INP, OBS, OUT, SNF, Chronicle, Visit
 from tocengine.encounters.named import MOVES_KEPT
 from tocengine.model.encounter import TransitionKind
 from tocengine.model.event import Event, MovementAction, NamedMovement
-from tocengine.model.facts import Location
+from tocengine.model.facts import Location, PatientClass
 
 K = TransitionKind
 ICU, WARD, STEPDOWN = Location("ICU"), Location("3N"), Location("4S")
@@ -318,3 +318,79 @@ def test_a_late_original_settles_what_named_it_before(c: Chronicle, v: Visit) ->
     assert c.tell(inserts(v.event("A01", "11:00", INP), "2")) == []
     assert c.state == "ED"
     assert "names_unknown_movement" not in c.body.folded.flags
+
+
+# --- Z99 of a movement beneath others: those count as if it had never been stated, or had been stated so
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"), [(ED, "ED_DISCHARGE"), (OUT, "ED_DISCHARGE"), (INP, "INPATIENT_DISCHARGE")]
+)
+def test_a_discharge_whose_admission_is_struck_is_what_it_is_without_it(
+    c: Chronicle, v: Visit, stated: PatientClass, told: str
+) -> None:
+    c.tell(inserts(v.event("A04", "10:00", ED), "1"), inserts(v.event("A06", "14:00", INP), "2"))
+    assert c.tell(inserts(v.event("A03", "18:00", stated, disposition=HOME), "3")) == new("INPATIENT_DISCHARGE")
+
+    said = c.tell(cancels(v.event("Z99", "19:00", ED), "2", first="A06"))
+
+    assert said == [("CANCELLED", "ADMIT_CANCELLED"), *(new(told) if told == "ED_DISCHARGE" else [])]
+    assert {fact.kind.value for fact in c.standing()} == {"ED_REGISTRATION", told}
+    assert c.state == "DISCHARGED"
+    c.tell(cancels(v.event("A13", "20:00", ED), "3"))
+    assert c.state == ("ED" if told == "ED_DISCHARGE" else "INPATIENT")
+
+
+def test_a_discharge_whose_arrival_becomes_an_admission_ends_a_stay(c: Chronicle, v: Visit) -> None:
+    c.tell(inserts(v.event("A04", "10:00", ED), "1"), inserts(v.event("A03", "12:00", ED, disposition=HOME), "2"))
+    said = c.tell(changes(v.event("Z99", "13:00", INP), "1", first="A04"))
+    assert said == [
+        ("CANCELLED", "ED_CANCELLED"),
+        ("CANCELLED", "DISCHARGE_CANCELLED"),
+        ("NEW", "INPATIENT_ADMIT"),
+        ("NEW", "INPATIENT_DISCHARGE"),
+    ]
+    assert c.facts[K.INPATIENT_DISCHARGE].effective == at("12:00")
+
+
+def test_an_arrival_that_becomes_an_admission_beneath_one_is_that_one_earlier(stay: Chronicle, v: Visit) -> None:
+    said = stay.tell(changes(v.event("Z99", "19:00", INP), "1", first="A04"))
+    assert said == [("CANCELLED", "ED_CANCELLED"), ("UPDATED", "INPATIENT_ADMIT_CORRECTED")]
+    assert {fact.kind: fact.effective for fact in stay.standing()} == {K.INPATIENT_ADMIT: at("10:00")}
+    assert stay.tell(cancels(v.event("A11", "20:00", INP), "2")) == [("CANCELLED", "ADMIT_CANCELLED")]
+    assert stay.state == "CANCELLED"
+
+
+def test_an_admission_that_becomes_an_ed_arrival_on_one_says_nothing_of_its_own(c: Chronicle, v: Visit) -> None:
+    c.tell(inserts(v.event("A04", "10:00", ED), "1"), inserts(v.event("A01", "12:00", INP), "2"))
+    assert c.tell(changes(v.event("Z99", "13:00", ED), "2", first="A01")) == [("CANCELLED", "ADMIT_CANCELLED")]
+    assert (c.state, [fact.kind for fact in c.standing()]) == ("ED", [K.ED_REGISTRATION])
+
+
+def test_a_leave_from_a_stay_that_is_struck_is_none(stay: Chronicle, v: Visit) -> None:
+    stay.tell(inserts(v.event("A21", "19:00", INP), "5"))
+    assert stay.tell(cancels(v.event("Z99", "20:00", INP), "2", first="A06")) == [("CANCELLED", "ADMIT_CANCELLED")]
+    assert stay.state == "ED"
+    assert "unexpected_leave" in stay.body.folded.flags
+
+
+def test_a_placement_in_observation_counts_where_the_admission_before_it_is_struck(stay: Chronicle, v: Visit) -> None:
+    assert stay.tell(inserts(v.event("A01", "19:00", OBS), "5")) == [("CANCELLED", "INPATIENT_REVERSED")]
+    assert stay.tell(cancels(v.event("Z99", "20:00", INP), "2", first="A06")) == new("OBSERVATION_START")
+    assert stay.state == "OBSERVATION"
+
+
+def test_a_pre_admission_that_is_stated_anew_admits_nobody(c: Chronicle, v: Visit) -> None:
+    c.tell(inserts(v.event("A05", "10:00", INP), "1"))
+    for first in ("A05", ""):
+        assert c.tell(changes(v.event("Z99", f"1{len(first)}:30", INP), "1", first=first, starts="09:00")) == []
+    assert c.state == "PREADMIT"
+
+
+def test_what_a_z99_makes_of_an_old_discharge_is_late(c: Chronicle, v: Visit) -> None:
+    c.tell(inserts(v.event("A04", "10:00", ED), "1"), inserts(v.event("A06", "14:00", INP), "2"))
+    c.tell(inserts(v.event("A03", "18:00", ED, disposition=HOME), "3"))
+    c.tell(cancels(v.event("Z99", "19:00", ED, day="2026-03-03"), "2", first="A06"))
+    discharge = c.facts[K.ED_DISCHARGE]
+    assert discharge.effective == at("18:00")
+    assert discharge.received_at > at("19:00", "2026-03-03").at

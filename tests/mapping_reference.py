@@ -21,6 +21,7 @@ TITLES = {
     "sex": "Sex",
     "marital_status": "Marital status",
     "language": "Language",
+    "religion": "Religion",
     "relationship": "Relationship and contacts",
     "identifier_type": "Identifier types",
     "name_use": "Name use",
@@ -38,18 +39,23 @@ SEGMENTS = (
     ("MSH, EVN", "type, trigger, control id, processing id, sequence, times and facility of the event; Provenance"),
     (
         "PID, PD1",
-        "Patient: identifiers, names, birth, sex, death, address, telecom, civil status, primary care",
+        "Patient: identifiers, names, birth, sex, death, address, telecom, civil status, mother's maiden name, "
+        "religion, primary care",
     ),
     (
         "PV1, PV2",
-        "Encounter: class, places, people, service, source, disposition, destination, period, reason",
+        "Encounter: class, places, people, service, source, disposition, destination, period, reason, mode of arrival",
     ),
-    ("ROL, PRT", "Encounter.participant (behind PV1) and Patient.generalPractitioner (PP)"),
+    (
+        "ROL, PRT",
+        "Encounter.participant (behind PV1) and Patient.generalPractitioner (PP); Practitioner.address, and a "
+        "PractitionerRole with their telecom",
+    ),
     ("DG1", "Condition and Encounter.diagnosis"),
     ("AL1, IAM", "AllergyIntolerance; AL1 replaces what was known, IAM changes one by one"),
-    ("IN1", "Coverage, its payer, employer and subscriber"),
-    ("NK1", "RelatedPerson; an organization becomes a contact of the Patient"),
-    ("PR1", "Procedure"),
+    ("IN1", "Coverage, its payer, employer (with IN1-10) and subscriber"),
+    ("NK1", "RelatedPerson; an organization becomes a contact of the Patient, with its contact person"),
+    ("PR1", "Procedure; modifiers of CPT and HCPCS codes beside the plain code"),
     ("OBX", "Observation, of the codes listed below"),
     ("ZBE", "which earlier movement is changed or cancelled"),
     ("MRG", "which numbers cease or move"),

@@ -33,6 +33,7 @@ RICH = movement(
         45: "20260301153500-0500",
     },
     "PV2|||R07.9^Chest pain^I10",
+    "ROL|1|AD|CP|1234567893^PATEL^RAVI^^^^^^NPI|20260227|20260301|||||9 MILL LN^^UTICA^^^^H|^WPN^PH^^1^315^5550142",
     "DG1|1||I509^Heart failure^I10|||A|||||||||||||20260227",
     "DG1|2||^Fall at home||20260226|W",
     "AL1|1|DA|PCN^Penicillin^L|SV|Rash~Hives|20200101",

@@ -18,6 +18,7 @@ from tocengine.formats.fhir.resources import (
     NUBC_DISPOSITION,
     NULL_FLAVOR,
     PRIORITY,
+    RELIGION,
     SERVICE_TYPE,
     TERMINOLOGY,
     Resource,
@@ -36,6 +37,7 @@ MAPPABLE = (
     "diagnosis.type", "diagnosis.system", "allergy.type", "allergy.severity", "marital_status.status", "visit.priority",
     "observation.kept", "observation.status", "observation.interpretation", "identifier_type", "language",
     "relationship.subscriber", "visit.admission_type", "name_use", "telecom.use", "telecom.system", "address.use",
+    "religion.affiliation", "visit.arrival",
 )  # fmt: skip
 """Tables a feed's local codes can be added to while the engine runs (``tocengine codes map``)."""
 NUBC_ORIGIN = "https://www.nubc.org/CodeSystem/PointOfOrigin"
@@ -140,8 +142,10 @@ class Codes(msgspec.Struct, frozen=True):
     subscribers: Mapping[str, str]
     marital_statuses: Mapping[str, Resource]
     languages: Mapping[str, Resource]
+    religions: Mapping[str, Resource]
     priorities: Mapping[str, Resource]
     admission_types: Mapping[str, Resource]
+    arrivals: Mapping[str, Resource]
     participations: Mapping[str, str]
     observation_statuses: Mapping[str, str]
     observation_values: Mapping[str, str]
@@ -243,10 +247,18 @@ def codes_for(source: Source, wrap: Wrap = plain) -> Codes:
         ),
         marital_statuses=wrap("marital_status", local.over("marital_status.status", _marital_statuses())),
         languages=wrap("language", local.over("language", _languages())),
+        religions=wrap("religion", local.over("religion.affiliation", _religions())),
         priorities=wrap("visit.priority", local.over("visit.priority", _priorities())),
         admission_types=wrap(
             "visit.admission_type",
             local.over("visit.admission_type", _in_system("visit", "admission_type", TERMINOLOGY + "v2-0007")),
+        ),
+        arrivals=wrap(
+            "visit.arrival",
+            local.over(
+                "visit.arrival",
+                {code: coding(TERMINOLOGY + "v2-0430", code) for code in _flags("visit", "arrival")},
+            ),
         ),
         participations=wrap("visit.participation", _text("visit", "participation")),
         observation_statuses=wrap(
@@ -331,6 +343,13 @@ def _marital_statuses() -> dict[str, Resource]:
     return {
         **{code: concept(coding(MARITAL_STATUS, status)) for code, status in _text("marital_status", "status").items()},
         **{code: concept(coding(NULL_FLAVOR, reason)) for code, reason in _text("marital_status", "none").items()},
+    }
+
+
+def _religions() -> dict[str, Resource]:
+    return {
+        **{code: concept(coding(RELIGION, known)) for code, known in _text("religion", "affiliation").items()},
+        **_in_system("religion", "hl7", TERMINOLOGY + "v2-0006"),
     }
 
 

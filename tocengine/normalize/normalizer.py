@@ -41,6 +41,7 @@ from tocengine.normalize.rules import (
     privacy,
     procedures,
     provenance,
+    roles,
     snapshots,
 )
 from tocengine.normalize.z_paths import filled
@@ -55,6 +56,8 @@ CONTENT = (
     ("NK1", contacts.read),
     ("OBX", observations.read),
     ("PR1", procedures.read),
+    ("ROL", roles.read),
+    ("PRT", roles.read_participations),
 )
 """Segments that are only exchanged, not routed on, and the rule that reads each."""
 _SHARED = ("MSH", "EVN", "SFT", "UAC")

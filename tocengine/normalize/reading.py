@@ -202,6 +202,17 @@ class Reading:
             self.resources.append(resource)
         return reference(identity)
 
+    def holds(self, identity: str) -> bool:
+        """Whether the event's bundle has a resource with that id, roots aside."""
+        return identity in self._added
+
+    def enrich(self, identity: str, content: Resource) -> None:
+        """Lays `content` over the resource of the event's bundle with that id, where there is one. The resource itself
+        may be shared with other messages and stays as it is."""
+        for place, resource in enumerate(self.resources if identity in self._added else ()):
+            if resource["id"] == identity:
+                self.resources[place] = {**resource, **content}
+
     def local_concept(self, path: str, code: str, text: str = "") -> Resource:
         """A code that no table knows, in a system of the feed's own."""
         return concept(local_coding(self.message.feed, path, code), text=text)

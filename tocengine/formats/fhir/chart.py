@@ -33,7 +33,8 @@ def overlay(bundles: Sequence[bytes], cleared: Sequence[Sequence[str]] = ()) -> 
     """The chart of `bundles`, collection Bundles in canonical order; one alone that is a chart is returned as it is.
 
     `cleared` runs parallel to `bundles`: the elements each message deleted (``Event.cleared``: ``Patient.telecom``,
-    ``Encounter.hospitalization.destination``, ``Encounter.participant:ATND``). Empty input gives an empty Bundle.
+    ``Encounter.hospitalization.destination``, ``Encounter.participant:ATND``, ``Patient.extension:URL``). Empty input
+    gives an empty Bundle.
     Resources are decoded only where two messages say different things of one.
     """
     if len(bundles) == 1 and not any(mark in bundles[0] for mark in _DOCUMENT_CONTENT):
@@ -150,6 +151,10 @@ def _overlaid(known: Resource, said: Resource, added: Set[str]) -> Resource:
         before, now = known.get(name), said.get(name)
         if isinstance(before, dict) and isinstance(now, dict):
             merged[name] = {**before, **now}
+    before, now = known.get("extension"), said.get("extension")
+    if isinstance(before, list) and isinstance(now, list):
+        stated = {_url(item) for item in now}
+        merged["extension"] = [item for item in before if _url(item) not in stated] + now
     before, now = known.get("participant"), said.get("participant")
     if isinstance(before, list) and isinstance(now, list):
         stated = {participation(item) for item in now}
@@ -159,6 +164,11 @@ def _overlaid(known: Resource, said: Resource, added: Set[str]) -> Resource:
 
 def _identity(item: Json, names: Sequence[str]) -> list[Json]:
     return [item.get(name) for name in names] if isinstance(item, dict) else [item]
+
+
+def _url(extension: Json) -> str:
+    """What an Extension says something of."""
+    return str(extension.get("url", "")) if isinstance(extension, dict) else ""
 
 
 def participation(participant: Json) -> str:
@@ -198,13 +208,15 @@ def _unlist(chart: _Chart, gone: str) -> None:
 
 
 def _clear_element(resource: Resource, element: str) -> None:
-    name, _, inner = element.partition(".")
-    name, _, code = name.partition(":")
+    name, _, code = element.partition(":")
+    name, _, inner = name.partition(".")
     if name not in resource:
         return
     value = resource[name]
-    if inner and isinstance(value, dict):
-        kept: Json = {key: part for key, part in value.items() if key != inner}
+    if name == "extension" and isinstance(value, list):
+        kept: Json = [item for item in value if _url(item) != code]
+    elif inner and isinstance(value, dict):
+        kept = {key: part for key, part in value.items() if key != inner}
     elif code and isinstance(value, list):
         kept = [item for item in value if participation(item) != code]
     else:

@@ -34,7 +34,7 @@ class Elements(msgspec.Struct, frozen=True):
 
 RESOURCES = tuple(
     """Condition Practitioner Organization Location Encounter Patient AllergyIntolerance Observation Coverage
-    RelatedPerson Procedure MessageHeader Provenance DocumentReference""".split()
+    RelatedPerson Procedure PractitionerRole MessageHeader Provenance DocumentReference""".split()
 )
 """The resources of a Bundle, those that there are most of first."""
 PRIMITIVES = frozenset(

@@ -37,6 +37,7 @@ from tocengine.model.time import Timestamp
 DISCHARGES = frozenset(
     {TransitionKind.ED_DISCHARGE, TransitionKind.INPATIENT_DISCHARGE, TransitionKind.PATIENT_EXPIRED}
 )
+_REACHED = frozenset({"telecom", "address"})
 _ANY = datetime.min.replace(tzinfo=UTC)
 ATTENDING = concept(coding(PARTICIPATION, "ATND"))
 
@@ -161,7 +162,9 @@ def _participants(
 
 
 def _as_us_core(person: Resource) -> Resource:
-    found = {**declared(person, "Practitioner"), "meta": profiled(US_CORE + "us-core-practitioner")}
+    """A Practitioner of the chart; how somebody is reached may be at home, and is no part of a notice."""
+    shown = {name: value for name, value in declared(person, "Practitioner").items() if name not in _REACHED}
+    found: Resource = {**shown, "meta": profiled(US_CORE + "us-core-practitioner")}
     if "identifier" not in found:
         found["identifier"] = [{"_system": absent("unknown"), "_value": absent("unknown")}]
     if "name" not in found:

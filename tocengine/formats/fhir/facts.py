@@ -6,6 +6,8 @@ that both say the same thing in the same words and under the same ids.
 
 from collections.abc import Mapping
 
+from msgspec import UnsetType
+
 from tocengine.formats.fhir.ids import facility_id, resource_id
 from tocengine.formats.fhir.resources import (
     ACT_CODE,
@@ -91,6 +93,16 @@ def in_order(start: Timestamp, end: Timestamp) -> bool:
     return start.at <= end.at
 
 
+def period(start: Timestamp | UnsetType | None, end: Timestamp | UnsetType | None) -> Resource:
+    """A Period of the times that are stated; without an end that would come before its start."""
+    found: Resource = {}
+    if isinstance(start, Timestamp):
+        found["start"] = start.text
+    if isinstance(end, Timestamp) and (not isinstance(start, Timestamp) or in_order(start, end)):
+        found["end"] = end.text
+    return found
+
+
 def human_name(name: PersonName) -> Resource:
     """A HumanName; empty where the name is."""
     found: Resource = {}
@@ -152,6 +164,12 @@ def patient_identifier(found: Identifier, domains: Mapping[str, IdentifierDomain
     """A Patient.identifier."""
     kind = found.type or "MR"
     return identifier(domain_system(found.domain, domains, kind.lower()), found.value, identifier_type(kind))
+
+
+def other_identifier(found: Identifier, domains: Mapping[str, IdentifierDomain], kind: str) -> Resource:
+    """An identifier of anybody or anything but a patient; of one without a type, `kind` says what it numbers."""
+    system = domain_system(found.domain, domains, (found.type or kind).lower())
+    return identifier(system, found.value, identifier_type(found.type) if found.type else None)
 
 
 def medical_record_number(key: PatientKey) -> Identifier:

@@ -30,11 +30,16 @@ NULL_FLAVOR = TERMINOLOGY + "v3-NullFlavor"
 PARTICIPATION = TERMINOLOGY + "v3-ParticipationType"
 MARITAL_STATUS = TERMINOLOGY + "v3-MaritalStatus"
 PRIORITY = TERMINOLOGY + "v3-ActPriority"
+RELIGION = TERMINOLOGY + "v3-ReligiousAffiliation"
 ROLE_CODE = TERMINOLOGY + "v3-RoleCode"
 IDENTIFIER_TYPE = TERMINOLOGY + "v2-0203"
 DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/"
 DA_VINCI = "http://hl7.org/fhir/us/davinci-alerts/StructureDefinition/"
+CPT = "http://www.ama-assn.org/go/cpt"
+HCPCS = "http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets"
+SNOMED = "http://snomed.info/sct"
+STRUCTURE = "http://hl7.org/fhir/StructureDefinition/"
 
 
 @remembered(4096)
@@ -104,6 +109,13 @@ def is_identifier_type(code: str) -> bool:
 def identifier_type(code: str) -> Resource:
     """The CodeableConcept of a code of HL7 table 0203; of anything else what was sent, in words."""
     return _IDENTIFIER_TYPES.get(code) or concept(text=code)
+
+
+def extend(element: Resource, url: str, **value: Json) -> None:
+    """Adds an Extension to `element`, which is being built; `value` is one ``value[x]``."""
+    known = element.setdefault("extension", [])
+    assert isinstance(known, list)
+    known.append({"url": url, **value})
 
 
 def reference(resource_id: str) -> Resource:

@@ -7,7 +7,8 @@ from tocengine.formats.hl7v2.datatypes import CWE
 from tocengine.formats.hl7v2.segments import Segment
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading
-from tocengine.normalize.rules.patient import fhir_address, person_name, telecom
+from tocengine.normalize.rules.civil import language
+from tocengine.normalize.rules.patient import fhir_address, identifiers, person_name, telecom
 from tocengine.normalize.rules.practitioners import practice
 
 
@@ -20,6 +21,8 @@ def read(reading: Reading) -> None:
         employer = practice(reading, segment[13], "NK1-13") if segment[13] else None
         if employer is not None and employer.name:
             organization = fhir.organization(employer, reading.patient_id, reading.source.domains)
+            if person := _contact_person(reading, segment):
+                organization["contact"] = [person]
             about["organization"] = reading.add(organization)
         if not (about.get("name") or about.get("organization")):
             continue
@@ -49,7 +52,32 @@ def _about(reading: Reading, segment: Segment) -> Resource:
     address = fhir_address(reading, segment[4]) if segment[4] else {}
     if address:
         about["address"] = address
+    if gender := reading.codes.sexes.get(segment.code(15).upper()) if segment[15] else None:
+        about["gender"] = gender
+    if period := _period(reading, segment):
+        about["period"] = period
     return about
+
+
+def _period(reading: Reading, segment: Segment) -> Resource:
+    """NK1-8 and NK1-9: from when and until when the person is to be contacted."""
+    if not any(segment.sent((8, 9))):
+        return {}
+    return fhir.period(reading.time(segment[8], "NK1-8"), reading.time(segment[9], "NK1-9"))
+
+
+def _contact_person(reading: Reading, segment: Segment) -> Resource:
+    """NK1-30 to NK1-32: whom to ask for at the organization (NK1-13). The person of NK1-2 is another."""
+    if not any(segment.sent((30, 31, 32))):
+        return {}
+    person: Resource = {}
+    if name := fhir.human_name(person_name(reading, segment[30])) if segment[30] else {}:
+        person["name"] = name
+    if points := [point for each in segment[31] if (point := telecom(reading, each, "work")) is not None]:
+        person["telecom"] = list(points)
+    if address := fhir_address(reading, segment[32]) if segment[32] else {}:
+        person["address"] = address
+    return person
 
 
 def _relationship(reading: Reading, segment: Segment) -> list[Json]:
@@ -80,19 +108,21 @@ def _related(reading: Reading, about: Resource, segment: Segment) -> Resource:
         "active": True,
         "patient": reference(reading.patient_id),
     }
-    for element in ("relationship", "telecom"):
+    if segment[33] and (numbers := identifiers(reading, (segment[33],), "NK1-33")[0]):
+        domains = reading.source.domains
+        related["identifier"] = [fhir.other_identifier(each, domains, "related") for each in numbers]
+    for element in ("relationship", "telecom", "gender", "period"):
         if element in about:
             related[element] = about[element]
     more: list[Json] = [shown for each in segment[2] if (shown := fhir.human_name(person_name(reading, each)))]
     related["name"] = more
-    sex = segment.code(15).upper()
-    if sex and (gender := reading.codes.sexes.get(sex)):
-        related["gender"] = gender
     born = reading.time(segment[16], "NK1-16")
     if isinstance(born, Timestamp):
         related["birthDate"] = born.text[:10]
     if addresses := [shown for each in segment[4] if (shown := fhir_address(reading, each))]:
         related["address"] = list(addresses)
+    if (field := segment[20]) and (spoken := language(reading, field, "NK1-20")):
+        related["communication"] = [{"language": spoken}]
     return related
 
 

@@ -14,15 +14,17 @@ from tocengine.formats.fhir.resources import (
 )
 from tocengine.formats.hl7v2.datatypes import CWE, CX
 from tocengine.formats.hl7v2.segments import Segment
+from tocengine.model.identity import Organization
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading, clean
 from tocengine.normalize.rules.coded import concept_in
 from tocengine.normalize.rules.contacts import related_id
-from tocengine.normalize.rules.patient import fhir_address, person_name, telecom
+from tocengine.normalize.rules.patient import fhir_address, identifiers, person_name, telecom
 from tocengine.normalize.rules.practitioners import practice
 
 _CLASS = TERMINOLOGY + "coverage-class"
 _GROUP, _PLAN = concept(coding(_CLASS, "group")), concept(coding(_CLASS, "plan"))
+_SUBSCRIBER = "SN"
 _RELATIONSHIP = TERMINOLOGY + "subscriber-relationship"
 
 
@@ -51,7 +53,7 @@ def _payer(reading: Reading, segment: Segment) -> Resource | None:
 
 def _coverage(reading: Reading, segment: Segment, payor: Resource, payor_id: str) -> Resource:
     policy = clean(segment.component(36, 1))
-    subscriber = clean(CX.read(segment[49]).value) or policy
+    subscriber = _member(reading, segment) or policy
     plan = CWE.read(segment[2])
     coverage: Resource = {
         "resourceType": "Coverage",
@@ -79,10 +81,38 @@ def _coverage(reading: Reading, segment: Segment, payor: Resource, payor_id: str
     order = segment[22].text.strip()
     if order.isascii() and order.isdigit() and int(order[:4]) > 0:
         coverage["order"] = int(order[:4])
-    employer = practice(reading, segment[11], "IN1-11") if segment[11] else None
-    if employer is not None and employer.name:
-        coverage["policyHolder"] = reading.add(fhir.organization(employer, "employer", reading.source.domains))
+    if holder := _policy_holder(reading, segment):
+        coverage["policyHolder"] = reading.add(holder)
     return coverage
+
+
+def _member(reading: Reading, segment: Segment) -> str:
+    """The subscriber's number: IN1-49, else what IN1-10 calls a subscriber number (CX-5 SN)."""
+    for number, wanted in ((49, ""), (10, _SUBSCRIBER)):
+        for each in segment[number]:
+            found = CX.read(each)
+            row = reading.codes.identifier_types.get(found.type.upper())
+            kept = row is None or row.keep
+            if kept and wanted in ("", found.type.upper()) and (value := clean(found.value)):
+                return value
+    return ""
+
+
+def _policy_holder(reading: Reading, segment: Segment) -> Resource | None:
+    """The employer (IN1-11) with its numbers in IN1-10: what is no subscriber's number there is the employer's."""
+    employer = practice(reading, segment[11], "IN1-11") if segment[11] else None
+    named = employer if employer is not None and employer.name else None
+    stated = identifiers(reading, (segment[10],), "IN1-10")[0] if segment[10] else ()
+    numbers = [each for each in stated if each.type != _SUBSCRIBER]
+    if named is None and not numbers:
+        return None
+    domains = reading.source.domains
+    holder = fhir.organization(named or Organization(local=numbers[0]), "employer", domains)
+    if numbers:
+        known = holder.get("identifier")
+        listed = list(known) if named is not None and isinstance(known, list) else []
+        holder["identifier"] = listed + [fhir.other_identifier(each, domains, "xx") for each in numbers]
+    return holder
 
 
 def _relate(reading: Reading, segment: Segment, coverage: Resource) -> None:
@@ -101,13 +131,7 @@ def _relate(reading: Reading, segment: Segment, coverage: Resource) -> None:
 
 
 def _period(reading: Reading, segment: Segment) -> Resource:
-    period: Resource = {}
-    starts, ends = reading.time(segment[12], "IN1-12"), reading.time(segment[13], "IN1-13")
-    if isinstance(starts, Timestamp):
-        period["start"] = starts.text
-    if isinstance(ends, Timestamp) and (not isinstance(starts, Timestamp) or fhir.in_order(starts, ends)):
-        period["end"] = ends.text
-    return period
+    return fhir.period(reading.time(segment[12], "IN1-12"), reading.time(segment[13], "IN1-13"))
 
 
 def _classes(segment: Segment, plan: CWE) -> list[Json]:

@@ -6,9 +6,11 @@ from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import (
     NPI,
+    STRUCTURE,
     Json,
     Resource,
     concept,
+    extend,
     identifier,
     identifier_type,
     reference,
@@ -26,7 +28,7 @@ from tocengine.model.facts import (
 from tocengine.model.identity import valid_npi
 from tocengine.model.time import Timestamp
 from tocengine.normalize.codes import DispositionRow, nubc
-from tocengine.normalize.reading import Reading, clean
+from tocengine.normalize.reading import Reading, clean, local_coding
 from tocengine.normalize.rules import practitioners
 
 PLACES = ((3, ""), (6, "completed"), (11, "active"), (42, "planned"))
@@ -41,6 +43,7 @@ STAY = (
 """PV1 fields of site-defined codes, and the element of Encounter.hospitalization each goes to (HL7 v2-to-FHIR, PV1)."""
 _STAY_FIELDS = (5, *(number for number, _, _ in STAY))
 UCUM = "http://unitsofmeasure.org"
+ARRIVAL = STRUCTURE + "encounter-modeOfArrival"
 
 
 def read(reading: Reading, visit: Segment, patient: Segment) -> EncounterFacts:
@@ -165,7 +168,7 @@ def _stay(reading: Reading, visit: Segment) -> None:
 
 
 def _plan(reading: Reading, more: Segment) -> Timestamp | UnsetType | None:
-    """PV2: priority and length of stay, onto the Encounter; gives the expected discharge (PV2-9)."""
+    """PV2: priority, mode of arrival and length of stay, onto the Encounter; gives the expected discharge (PV2-9)."""
     if field := more[25]:
         code = field.component(1).strip()
         known = reading.codes.priorities.get(code) if code else None
@@ -174,10 +177,25 @@ def _plan(reading: Reading, more: Segment) -> Timestamp | UnsetType | None:
             known = reading.local_concept("PV2-25", code, field.component(2).strip())
         if known is not None:
             reading.encounter["priority"] = known
+    if (field := more[38]).raw:
+        _arrival(reading, field)
     days = more[11].text.strip()
     if days.isascii() and days.isdigit() and len(days) <= 5:
         reading.encounter["length"] = {"value": int(days), "unit": "days", "system": UCUM, "code": "d"}
     return reading.time(more[9], "PV2-9")
+
+
+def _arrival(reading: Reading, field: Field) -> None:
+    if field.null:
+        reading.cleared.append(f"Encounter.extension:{ARRIVAL}")
+    code = field.component(1).strip()
+    if not code:
+        return
+    known = reading.codes.arrivals.get(code.upper())
+    if known is None:
+        reading.unknown_code("visit.arrival", code, "PV2-38")
+        known = local_coding(reading.message.feed, "PV2-38", code)
+    extend(reading.encounter, ARRIVAL, valueCoding=known)
 
 
 def place(reading: Reading, field: Field) -> Location:

@@ -163,7 +163,7 @@ def _moves(
     into = account(reading, reading.segment("PID")[18])
     moves: list[Move] = []
     for segment in reading.segments("MRG"):
-        _, prior = identifiers(reading, (segment[1],))
+        _, prior = identifiers(reading, (segment[1],), "MRG-1")
         if prior is None:
             raise refuse("prior_id_missing", "A move does not say from whom", "MRG^1^1")
         visit, from_account = moved(reading, segment)

@@ -6,20 +6,22 @@ from msgspec import UNSET, UnsetType
 
 from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import patient_id
-from tocengine.formats.fhir.resources import Json, Resource, concept, is_identifier_type
+from tocengine.formats.fhir.resources import STRUCTURE, Json, Resource, is_identifier_type
 from tocengine.formats.hl7v2.datatypes import CX, XAD, XPN, XTN
 from tocengine.formats.hl7v2.segments import Field, Repetition, Segment
 from tocengine.model.facts import Address, PatientFacts, PersonName
 from tocengine.model.identity import Identifier, PatientKey
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading, clean
-from tocengine.normalize.rules import practitioners
+from tocengine.normalize.rules import civil, practitioners
 
 _ANY_TYPE = "*"
-BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
+BIRTH_TIME = STRUCTURE + "patient-birthTime"
 
 
-def identifiers(reading: Reading, fields: Iterable[Field]) -> tuple[tuple[Identifier, ...], PatientKey | None]:
+def identifiers(
+    reading: Reading, fields: Iterable[Field], path: str = "PID-3"
+) -> tuple[tuple[Identifier, ...], PatientKey | None]:
     """The identifiers of CX fields, and the one that is the key: the best-ranked, the first among equals.
 
     What may not be kept (social security and account numbers) is left out at once.
@@ -38,7 +40,7 @@ def identifiers(reading: Reading, fields: Iterable[Field]) -> tuple[tuple[Identi
             if row is None:
                 row = types[_ANY_TYPE]
                 if not is_identifier_type(kind):
-                    reading.unknown_code("identifier_type", kind, "PID-3")
+                    reading.unknown_code("identifier_type", kind, path)
             if not row.keep or cx.authority.namespace.upper() in ("USSSA", "SSA"):
                 continue
             domain = reading.domain(cx.authority) or reading.own_domain()
@@ -51,7 +53,7 @@ def identifiers(reading: Reading, fields: Iterable[Field]) -> tuple[tuple[Identi
 def record_numbers(reading: Reading, field: Field) -> tuple[PatientKey, ...]:
     """Every number of a CX field that ranks as high as its best one: the records a merge makes cease."""
     types = reading.codes.identifier_types
-    found, key = identifiers(reading, (field,))
+    found, key = identifiers(reading, (field,), "MRG-1")
     ranks = [(types.get(each.type or "") or types[_ANY_TYPE]).rank for each in found]
     best = min((rank for rank in ranks if rank > 0), default=0)
     numbers = (PatientKey(each.domain, each.value) for each, rank in zip(found, ranks, strict=True) if rank == best)
@@ -62,7 +64,7 @@ def read_key(reading: Reading, segment: Segment) -> tuple[Identifier, ...]:
     """Sets the patient's key from PID-3, else PID-2 (where old feeds have it); gives all identifiers."""
     found, key = identifiers(reading, (segment[3],))
     if key is None:
-        more, key = identifiers(reading, (segment[2],))
+        more, key = identifiers(reading, (segment[2],), "PID-2")
         found += more
     if key is not None:
         reading.patient_key = key
@@ -89,7 +91,7 @@ def read(reading: Reading, segment: Segment, known: tuple[Identifier, ...]) -> P
     if isinstance(birth, Timestamp) and len(birth.text) > 10:
         patient["_birthDate"] = {"extension": [{"url": BIRTH_TIME, "valueDateTime": birth.text}]}
     deceased = _deceased(reading, segment, deceased_at)
-    _civil(reading, segment)
+    civil.read(reading, segment)
     address = _address(reading, segment[11], segment[12].text.strip())
     pcp, practices = practitioners.primary_care(reading)
     general: list[Json] = [
@@ -184,45 +186,6 @@ def _deceased(reading: Reading, segment: Segment, at: Timestamp | UnsetType | No
     if stated:
         reading.flag("unmapped:PID-30")
     return UNSET
-
-
-def _civil(reading: Reading, segment: Segment) -> None:
-    """Marital status, languages and birth order."""
-    if not any(segment.sent((15, 16, 24, 25))):
-        return
-    patient = reading.patient
-    for number, name in ((16, "Patient.maritalStatus"), (15, "Patient.communication")):
-        if segment[number].null:
-            reading.cleared.append(name)
-    if field := segment[16]:
-        code = field.component(1).strip().upper()
-        status = reading.codes.marital_statuses.get(code)
-        if status is None and code:
-            reading.unknown_code("marital_status.status", code, "PID-16")
-            status = reading.local_concept("PID-16", code, field.component(2).strip())
-        if status is not None:
-            patient["maritalStatus"] = status
-    if field := segment[15]:
-        spoken: list[Json] = [{"language": language} for each in field if (language := _language(reading, each))]
-        if spoken:
-            patient["communication"] = spoken
-    order = segment[25].text.strip()
-    multiple = segment[24].text.strip().upper()
-    if order.isascii() and order.isdigit() and len(order) <= 3:
-        patient["multipleBirthInteger"] = int(order)
-    elif multiple in ("Y", "N"):
-        patient["multipleBirthBoolean"] = multiple == "Y"
-
-
-def _language(reading: Reading, repetition: Repetition) -> Resource:
-    """A language by its tag, else in the sender's words."""
-    code, label = repetition.component(1).strip(), repetition.component(2).strip()
-    known = reading.codes.languages.get(code.upper()) if code else None
-    if known is None:
-        if code:
-            reading.unknown_code("language", code, "PID-15")
-        return concept(text=label or code)
-    return {**known, "text": label} if label else known
 
 
 def telecom(reading: Reading, repetition: Repetition, default_use: str = "") -> Resource | None:

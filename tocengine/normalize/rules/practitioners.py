@@ -149,12 +149,12 @@ def participants(reading: Reading, visit: Segment, attending: Practitioner | Uns
     found: list[Json] = []
     seen: set[tuple[str, str]] = set()
 
-    def add(person: Practitioner, code: str, kind: Json) -> None:
+    def add(person: Practitioner, code: str, kind: Json, period: Resource | None = None) -> None:
         shown = resource(reading, person, reading.encounter_id)
         key = (code, str(shown["id"]))
         if key not in seen:
             seen.add(key)
-            found.append({"type": [kind], "individual": reading.add(shown)})
+            found.append({"type": [kind], **({"period": period} if period else {}), "individual": reading.add(shown)})
 
     if attending is not UNSET and attending is not None:
         add(attending, "ATND", ATTENDING)
@@ -169,11 +169,15 @@ def participants(reading: Reading, visit: Segment, attending: Practitioner | Uns
     for person in people(reading, source, "PV2-13") if source else ():
         add(person, "REF", _KINDS["REF"])
     for segment in (*reading.segments("ROL"), *reading.segments("PRT")):
-        role, who = (3, 4) if segment.name == "ROL" else (4, 5)
+        role, who, begins, ends = (3, 4, 5, 6) if segment.name == "ROL" else (4, 5, 11, 12)
         part = reading.codes.participations.get(segment.code(role).upper())
         if part and part != "ATND":
+            period = fhir.period(
+                reading.time(segment[begins], f"{segment.name}-{begins}"),
+                reading.time(segment[ends], f"{segment.name}-{ends}"),
+            )
             for person in people(reading, segment[who], f"{segment.name}-{who}"):
-                add(person, part, _KINDS[part])
+                add(person, part, _KINDS[part], period)
     return found
 
 

@@ -3,21 +3,22 @@
 from datetime import datetime, timedelta
 
 from tocengine.formats.fhir.ids import resource_id
-from tocengine.formats.fhir.resources import Json, Resource, coding, concept, reference
+from tocengine.formats.fhir.resources import CPT, HCPCS, SNOMED, Json, Resource, coding, concept, reference
 from tocengine.formats.hl7v2.datatypes import CWE
 from tocengine.formats.hl7v2.segments import Segment
 from tocengine.model.time import Timestamp
-from tocengine.normalize.reading import Reading
+from tocengine.normalize.reading import Reading, clean
 from tocengine.normalize.rules import practitioners
 from tocengine.normalize.rules.coded import concept_in, concept_of, instance
 
-_SNOMED = "http://snomed.info/sct"
 PERFORMERS: tuple[tuple[int, Resource | None], ...] = (
-    (8, concept(coding(_SNOMED, "88189002"))),
-    (11, concept(coding(_SNOMED, "304292004"))),
+    (8, concept(coding(SNOMED, "88189002"))),
+    (11, concept(coding(SNOMED, "304292004"))),
     (12, None),
 )
 """PR1 fields of people, and the function each has: anesthesiologist, surgeon, practitioner (HL7 v2-to-FHIR, PR1)."""
+_MODIFIED = frozenset({CPT, HCPCS})
+"""Code systems with a syntax for modifiers: ``27130:RT`` (HL7 v2-to-FHIR, PR1-16)."""
 _LONGEST = 60 * 24 * 31  # minutes; PR1-7 beyond it is no duration
 
 
@@ -36,6 +37,7 @@ def _procedure(reading: Reading, segment: Segment, coded: CWE, named: Resource) 
     started = reading.time(segment[5], "PR1-5")
     performed = started if isinstance(started, Timestamp) else None
     scope = reading.encounter_id or reading.patient_id
+    modifiers = _modify(named, segment)
     procedure: Resource = {
         "resourceType": "Procedure",
         "id": resource_id(
@@ -44,6 +46,7 @@ def _procedure(reading: Reading, segment: Segment, coded: CWE, named: Resource) 
             coded.system,
             coded.code or str(named.get("text", "")),
             performed.text if performed else "",
+            *modifiers,
         ),
         "status": "unknown",  # PR1 does not say whether it was done or is planned
         "code": named,
@@ -69,6 +72,19 @@ def _procedure(reading: Reading, segment: Segment, coded: CWE, named: Resource) 
     if performers:
         procedure["performer"] = performers
     return procedure
+
+
+def _modify(named: Resource, segment: Segment) -> list[str]:
+    """Puts the code with its modifiers (PR1-16) beside the plain one, where its system has a way to write them."""
+    modifiers = [clean(code) for each in segment[16] if (code := each.component(1).strip())]
+    codings = named.get("coding")
+    if modifiers and isinstance(codings, list):
+        codings += [
+            coding(system, ":".join([str(each["code"]), *modifiers]))
+            for each in tuple(codings)
+            if isinstance(each, dict) and (system := str(each["system"])) in _MODIFIED
+        ]
+    return modifiers
 
 
 def _performers(reading: Reading, segment: Segment) -> list[Json]:

@@ -64,6 +64,16 @@ def test_the_standard_level_shows_no_diagnosis() -> None:
     assert "serviceType" not in shown["Encounter"]
 
 
+def test_how_a_practitioner_is_reached_is_in_no_notice() -> None:
+    role = "ROL|1|AD|CP|1234567893^PATEL^RAVI^^^^^^NPI|20260227||||||9 MILL LN^^UTICA^^^^H|^PRN^PH^^1^315^5550142"
+    record = normalized(movement("A03", {}, role))
+    told = notice(record.summary, level=Level.FULL)
+    body = render_notification(told, snapshot(record.summary), bytes(record.fhir), SUNNYSIDE, URL, ENGINE)
+    assert b"PATEL" in body
+    assert b"MILL LN" in bytes(record.fhir)
+    assert not any(kept in body for kept in (b"MILL LN", b"5550142", b"PractitionerRole"))
+
+
 def test_a_recipient_who_is_not_the_destination_sees_it_in_the_senders_words() -> None:
     assert "MEADOW HOUSE" in str(_rendered(basis=(Basis.PANEL,)))
     assert "Sunnyside Rehab" in str(_rendered()["Location"])

@@ -41,19 +41,49 @@ def measure(size: int = SMALL_BYTES) -> list[timing.Row]:
     records = CloudEventRecords(KeyHasher(bytes(32)))
     reader = CloudEventReader()
     messages = [_message(body, now) for body in bodies]
+    plainer = [_message(body, now) for body in _ten_resources(size)]
     events = [(message, normalizer.normalize(message)) for message in messages]
     stored = [records.events(message, found)[0] for message, found in events]
     framed = [frame(body) for body in bodies]
+    mapped = "parse, map, check, serialize"
     return [
         row("bytes to acknowledgment, nothing stored", lambda: asyncio.run(_acknowledge(framed))),
         row("frame", lambda: [FrameReader(2**20).receive(each) for each in framed]),
         row("parse and read 25 fields", lambda: [parsers.read(body) for body in bodies]),
-        row("parse, map, check, serialize", lambda: [normalizer.normalize(message) for message in messages]),
+        row(f"{mapped}: {_resources(normalizer, messages)}", lambda: [normalizer.normalize(each) for each in messages]),
+        row(f"{mapped}: {_resources(normalizer, plainer)}", lambda: [normalizer.normalize(each) for each in plainer]),
         row("build log records", lambda: [records.events(message, found) for message, found in events]),
         row("decode event", lambda: [reader.event(record) for record in stored]),
         row("track a batch, beyond decode and store", _tracking(visits, normalizer, now)),
         row("fold two events", lambda: [fold(None, [found[0].summary, found[0].summary]) for _, found in events]),
     ]
+
+
+def _ten_resources(size: int) -> list[bytes]:
+    """The same discharges with one diagnosis, one allergy and no insurance, and results up to `size` bytes: Patient,
+    Encounter, Organization, Practitioner, two Locations, Condition, AllergyIntolerance, RelatedPerson, Provenance."""
+    longer = Visits(Mix(size=size + 2_000))
+    return [_plainer(longer.discharge(number), size) for number in range(VARIANTS)]
+
+
+def _plainer(body: bytes, size: int) -> bytes:
+    kept: dict[bytes, list[bytes]] = {}
+    for segment in body.splitlines(keepends=True):
+        kept.setdefault(segment[:3], []).append(segment)
+    kept.pop(b"IN1")
+    results = kept.pop(b"OBX")
+    plainer = b"".join(segments[0] for segments in kept.values())
+    for result in results:
+        if len(plainer) + len(result) > size:
+            break
+        plainer += result
+    return plainer
+
+
+def _resources(normalizer: HL7v2Normalizer, messages: Sequence[Message]) -> str:
+    """How many resources the messages give: the least and the most."""
+    counts = {bytes(record.fhir).count(b'"fullUrl"') for each in messages for record in normalizer.normalize(each)}
+    return f"{min(counts)} resources" if len(counts) == 1 else f"{min(counts)} to {max(counts)} resources"
 
 
 def _tracking(visits: Visits, normalizer: HL7v2Normalizer, now: datetime) -> Callable[[], Sequence[object]]:

@@ -21,8 +21,8 @@ RecipientId = NewType("RecipientId", str)
 EndpointId = NewType("EndpointId", str)
 
 
-_VERSION_8 = 0x8 << 76 | 0x2 << 62  # the version nibble and the variant bits
-_RANDOM_BITS = ~(0xF << 76 | 0x3 << 62) & (1 << 128) - 1
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The hexadecimal digit that holds the variant bits (10), by the one that was there."""
 
 
 def derive(kind: str, *parts: str | bytes) -> UUID:
@@ -39,6 +39,5 @@ def derive_text(kind: str, *parts: str | bytes) -> str:
     for part in parts:
         raw = part.encode() if isinstance(part, str) else part
         chunks += (len(raw).to_bytes(4, "big"), raw)
-    value = int.from_bytes(hashlib.sha256(b"".join(chunks)).digest()[:16], "big")
-    text = f"{(value & _RANDOM_BITS) | _VERSION_8:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    text = hashlib.sha256(b"".join(chunks)).hexdigest()
+    return f"{text[:8]}-{text[8:12]}-8{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"

@@ -20,6 +20,19 @@ def test_short_texts_are_remembered_and_long_ones_are_not() -> None:
     assert asked == [short, long, long, VisitKey("STJ", long), VisitKey("STJ", long)]
 
 
+def test_only_so_many_are_remembered() -> None:
+    asked: list[str] = []
+
+    @remembered(2)
+    def size(said: str) -> int:
+        asked.append(said)
+        return len(said)
+
+    for said in ("a", "b", "a", "b", "c", "c", "a"):
+        size(said)
+    assert asked == ["a", "b", "c", "a"]
+
+
 def test_a_message_with_a_huge_code_leaves_nothing_in_the_memory_of_its_feed() -> None:
     normalizer = HL7v2Normalizer(source())
     body = "MSH|^~\\&|A|STJ|||||ADT^A01|1|P|2.5.1\rPID|||7^^^STJ^MR\rPV1||I|||||||||||||||||V1^^^STJ\rDG1|1||{}\r"

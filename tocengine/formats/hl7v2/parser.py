@@ -32,7 +32,7 @@ _HEADERS: Final = ("MSH", "FHS", "BHS")
 class HL7Message:
     """One parsed message. `flags` names what was odd about its encoding (`encoding.Flag`)."""
 
-    __slots__ = ("_absent", "_lines_of", "_segments", "body", "coding", "flags", "lines")
+    __slots__ = ("_first", "_lines_of", "_segments", "body", "coding", "flags", "lines")
 
     def __init__(self, body: bytes, lines: list[str], coding: Coding, flags: tuple[str, ...]) -> None:
         self.body = body
@@ -41,8 +41,8 @@ class HL7Message:
         self.coding = coding
         self.flags = flags
         self._lines_of: dict[str, list[int]] = {}  # the line numbers of each name, once one is asked for
-        self._segments: dict[str, list[Segment]] = {}  # by name, as they are asked for
-        self._absent: dict[str, Segment] = {}
+        self._segments: dict[str, Sequence[Segment]] = {}  # by name, as they are asked for
+        self._first: dict[str, Segment] = {}  # the first of each name, an empty one where there is none
 
     def __repr__(self) -> str:
         return f"HL7Message({len(self.body)} bytes, {len(self.lines)} segments)"
@@ -72,21 +72,16 @@ class HL7Message:
         """The segments of that name in order."""
         found = self._segments.get(name)
         if found is None:
-            kind = HeaderSegment if name in _HEADERS else Segment
-            lines = self._index().get(name, ())
-            found = [kind(name, self.lines[line], number, self.coding) for number, line in enumerate(lines, 1)]
-            self._segments[name] = found
+            found = self._segments[name] = self._read(name)
         return found
 
     def segment(self, name: str) -> Segment:
         """The first segment of that name; an empty, false one where there is none."""
-        found = self.segments(name)
-        if found:
-            return found[0]
-        absent = self._absent.get(name)
-        if absent is None:
-            absent = self._absent[name] = Segment(name, "", 0, self.coding)
-        return absent
+        found = self._first.get(name)
+        if found is None:
+            all_ = self.segments(name)
+            found = self._first[name] = all_[0] if all_ else Segment(name, "", 0, self.coding)
+        return found
 
     def __contains__(self, name: str) -> bool:
         return name in self._index()
@@ -98,6 +93,13 @@ class HL7Message:
         if part:
             return segment[field].subcomponent(component, part)
         return segment.component(field, component) if component else segment[field].text
+
+    def _read(self, name: str) -> Sequence[Segment]:
+        lines = self._index().get(name)
+        if lines is None:
+            return ()
+        kind = HeaderSegment if name in _HEADERS else Segment
+        return [kind(name, self.lines[line], number, self.coding) for number, line in enumerate(lines, 1)]
 
     def _index(self) -> dict[str, list[int]]:
         found = self._lines_of

@@ -122,6 +122,11 @@ class Field(Repetition):
         return [self]
 
     def __iter__(self) -> Iterator[Repetition]:
+        raw = self.raw
+        if not raw or raw == NULL:
+            return iter(())
+        if self.coding.repetition not in raw:
+            return iter((self,))
         return iter([repetition for repetition in self.repetitions if repetition])
 
 
@@ -172,6 +177,11 @@ class Segment:
         fields = self._fields or self._split()
         raw = fields[number] if number < len(fields) else ""
         return _component(raw, self.coding, 1).strip() if raw else ""
+
+    def sent_as(self, number: int) -> str:
+        """Field `number` as sent, all repetitions, still escaped; "" where it was not sent."""
+        fields = self._fields or self._split()
+        return fields[number] if number < len(fields) else ""
 
     def sent(self, numbers: Sequence[int]) -> tuple[str, ...]:
         """The fields as sent, all repetitions, still escaped: what tells whether two segments say the same in them."""

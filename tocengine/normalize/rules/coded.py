@@ -60,6 +60,8 @@ def _system(reading: Reading, named: str, path: str) -> str:
 
 def instance(reading: Reading, field: Field, path: str) -> list[Json]:
     """The Identifier an EI field gives to one diagnosis, procedure or observation; none where it has no value."""
+    if not field:
+        return []
     found = EI.read(field)
     value = clean(found.value)
     if not value:

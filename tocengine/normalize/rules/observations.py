@@ -15,8 +15,12 @@ _LONGEST_NUMBER = 30
 def read(reading: Reading) -> None:
     """One Observation per OBX whose code is kept (table `observation`); a repeated one is told apart by its place."""
     seen: dict[str, int] = {}
+    kept: dict[str, bool] = {}  # by the code as sent: the same few come again and again, and most are not kept
     for segment in reading.segments("OBX"):
-        if not reading.once_of(_is_kept, segment, 3):
+        sent = segment.sent_as(3)
+        if sent not in kept:
+            kept[sent] = reading.once_of(_is_kept, segment, 3)
+        if not kept[sent]:
             continue
         coded = CWE.read(segment[3])
         named = concept_of(reading, coded, "OBX-3")

@@ -173,6 +173,10 @@ class Tracker(Protocol):
     async def remind(self, transaction: Transaction, now: datetime) -> int:
         """Opens work items for what has not come in time by `now`, some at once; returns how many were looked at."""
 
+    async def recall(self, transaction: Transaction, now: datetime) -> Sequence[TrackedEncounter] | None:
+        """Encounters about which has to be decided anew, without a message, who is told what: as they stand, locked,
+        some at once; None where there are none. They are due no more once the transaction commits."""
+
     async def window_ended(self, transaction: Transaction, now: datetime) -> bool:
         """Whether anything is held back whose window has ended by `now`, on whatever partition."""
 

@@ -104,6 +104,9 @@ class Allergic:
             raise KeyError(self.control_id)
         return await self.inner.track(transaction, events, now, hold=hold)
 
+    async def recall(self, transaction: Transaction, now: datetime) -> Sequence[TrackedEncounter] | None:
+        return await self.inner.recall(transaction, now)
+
     async def remind(self, transaction: Transaction, now: datetime) -> int:
         return await self.inner.remind(transaction, now)
 

@@ -22,6 +22,7 @@ class DueKind(StrEnum):
 
     ADMISSION = "ADMISSION"  # closed as admitted, and no admission known
     CLOSING = "CLOSING"  # open, and nothing heard of it
+    TELLING = "TELLING"  # the patient no longer wants something told that waited to be sent: to be decided anew
 
 
 ASKED = {

@@ -11,8 +11,8 @@ import msgspec
 
 from tocengine.encounters.audited import audited
 from tocengine.encounters.holdback import HeldBack, Window
-from tocengine.encounters.identity import encounter_id_of, patient_id_of
-from tocengine.encounters.postgres_due import StaleAfter, fire_due, store_due
+from tocengine.encounters.identity import Register, encounter_id_of, patient_id_of
+from tocengine.encounters.postgres_due import AT_ONCE, StaleAfter, fire_due, store_due
 from tocengine.encounters.postgres_held import count_waiting, read_ended, read_waiting, store_waiting, take_out
 from tocengine.encounters.postgres_identity import (
     know,
@@ -179,6 +179,20 @@ class PostgresTracker:
     async def remind(self, transaction: Transaction, now: datetime) -> int:
         """Asks a person about what has not come in time by `now`; returns how many visits were looked at."""
         return await fire_due(transaction, self._work_items, self._stale_after, now)
+
+    async def recall(self, transaction: Transaction, now: datetime) -> Sequence[TrackedEncounter] | None:
+        """Encounters of which has to be decided anew who is told what, as they stand, locked; some at once, and
+        None where there are none. One whose messages are no longer kept is not among them."""
+        taken = [EncounterId(row["encounter_id"]) for row in await transaction.fetch(SQL["take_telling"], now, AT_ONCE)]
+        if not taken:
+            return None
+        register = Register([])
+        rows = await lock_encounters(transaction, (), register, dict.fromkeys(taken), (), now)
+        await read_history(transaction, rows, set(rows))
+        batch = Batch(rows, register, {}, self._resolver, now)
+        roots = sorted({batch.root_of(encounter_id) for encounter_id in taken if encounter_id in rows})
+        found = (batch.recall(encounter_id) for encounter_id in roots)
+        return [tracked for tracked in found if tracked is not None]
 
     # --- hold-back
 

@@ -252,12 +252,20 @@ on conflict (encounter_id, kind) do update set due_at = excluded.due_at
 -- Each with its encounter, locked as a batch locks it; another router's are skipped.
 with due as (
     select d.encounter_id, d.kind, e.body from encounter_due d join encounter e using (encounter_id)
-    where d.due_at <= $1 order by d.due_at limit $2
+    where d.due_at <= $1 and d.kind <> 'TELLING' order by d.due_at limit $2
     for update skip locked
 ), gone as (
     delete from encounter_due d using due where d.encounter_id = due.encounter_id and d.kind = due.kind
 )
 select encounter_id, kind, body from due
+
+-- name: take_telling
+-- Encounters of which has to be decided anew who is told what.
+delete from encounter_due where kind = 'TELLING' and encounter_id in (
+    select encounter_id from encounter_due where kind = 'TELLING' and due_at <= $1
+    order by encounter_id limit $2 for update skip locked
+)
+returning encounter_id
 
 -- name: encounter_bundles
 -- What the messages of encounters said, oldest first.

@@ -288,6 +288,14 @@ class Batch:
             if row.event is not None and row.survivor_id is None and row.folded.state is not EncounterState.NONE
         ]
 
+    def recall(self, encounter_id: EncounterId) -> TrackedEncounter | None:
+        """An encounter as it stands, without a message; `read_history` was called for it. None where its messages are
+        no longer kept."""
+        row = self.rows[self.root_of(encounter_id)]
+        said = [event for each in self._names(row) for event in (self.rows[each].history or {}).values()]
+        row.event = max(said, key=lambda event: event.order_key, default=None)
+        return self._tracked(row) if row.event is not None else None
+
     def _tracked(self, row: Row) -> TrackedEncounter:
         folded, began = row.folded, row.folded.began_as
         keys = self.register.keys(row.patient_id)

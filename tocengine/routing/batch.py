@@ -110,11 +110,14 @@ async def decide_batch(
     directory: Directory,
     policy: RoutePolicy,
     now: datetime,
+    *,
+    refused_only: bool = False,
 ) -> Rulings:
     """The rulings about `tracked`; waiting notices that must not leave are taken away here, in `transaction`.
 
     A sender may have begun with one of them since the ledger was read. Then that recipient's rulings are made
-    again from the ledger as it is now.
+    again from the ledger as it is now. With `refused_only` no message led here: it is about those alone whom the
+    patient, as of `now`, does not want told.
     """
     rulings = Rulings(tracked)
     if not tracked:
@@ -122,13 +125,14 @@ async def decide_batch(
     hits = group_hits(len(tracked), await find_panel_hits(transaction, tracked))
     ledger = await read_ledger(transaction, _told_under(tracked))
     matches = {
-        encounter.encounter_id: match(encounter, found, directory, policy.facilities)
+        encounter.encounter_id: match(encounter, found, directory, policy.facilities, now if refused_only else None)
         for encounter, found in zip(tracked, hits, strict=True)
     }
     for encounter in tracked:
         encounter_id = encounter.encounter_id
         held = fold(with_adopted(encounter_id, encounter.adopted, ledger))
-        made = decide(encounter, matches[encounter_id], held, directory, policy, now)
+        only = matches[encounter_id].refused(key[0] for key in held) if refused_only else None
+        made = decide(encounter, matches[encounter_id], held, directory, policy, now, only)
         rulings.made.extend((encounter, ruling) for ruling in made)
     open_drops = [(encounter, ruling) for encounter, ruling in rulings.made if ruling.drop is not None]
     for _ in range(ROUNDS):

@@ -1,7 +1,7 @@
 """Owns who is a candidate for a fact, and on what basis: destination, panel, primary care. Policy says who is told."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 
 import msgspec
 
@@ -87,6 +87,10 @@ class Matches(msgspec.Struct, frozen=True, kw_only=True):
             return ReasonCode.OPTED_OUT
         return ReasonCode.RECIPIENT_DENIED if recipient_id in self.opted_out else None
 
+    def refused(self, recipients: Iterable[RecipientId]) -> frozenset[RecipientId]:
+        """Which of `recipients` the patient does not want told."""
+        return frozenset(each for each in recipients if each and self.refusal(each) is not None)
+
     def candidates(self, fact: Fact) -> tuple[Candidate, ...]:
         """Who might be told of `fact`; several bases of one recipient merge, the strongest first."""
         found: dict[RecipientId, tuple[tuple[Basis, ...], tuple[str, ...], ReasonCode | None]] = {}
@@ -148,9 +152,10 @@ def match(
     hits: Iterable[PanelHit],
     directory: Directory,
     facilities: Mapping[FacilityId, SendingFacility],
+    at: datetime | None = None,
 ) -> Matches:
     """Everyone who has to do with `tracked`; `hits` are the panel members, and opt-outs, with one of its
-    identifiers."""
+    identifiers. Opt-outs count as of `at`, by default as of when the last message was received."""
     encounter = tracked.snapshot.encounter
     disposition, destination = known(encounter.disposition), known(encounter.destination)
     setting = disposition.care_setting if disposition else CareSetting.UNKNOWN
@@ -170,7 +175,7 @@ def match(
     else:
         expected = False
     hits = tuple(hits)
-    earliest, latest = days_anywhere(tracked.snapshot.received_at)
+    earliest, latest = days_anywhere(at or tracked.snapshot.received_at)
     return Matches(
         panel=tuple(hit for hit in hits if not hit.recipient_id.startswith(OPT_OUT)),
         opted_out=frozenset(

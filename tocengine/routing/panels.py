@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from tocengine.errors import ConfigurationError
-from tocengine.model.directory import PanelMember
+from tocengine.model.directory import OPT_OUT, PanelMember
 from tocengine.model.ids import RecipientId
 from tocengine.ports import Transaction
 from tocengine.routing.postgres import QUERIES
@@ -142,5 +142,7 @@ async def apply_stage(transaction: Transaction, owners: Sequence[RecipientId], p
     """Makes the stage the panels of `owners`: changed rows are retired and added anew, so that history is kept."""
     await transaction.execute(QUERIES["retire_changed_members"], now)
     await transaction.execute(QUERIES["add_members"], now)
+    if any(owner.startswith(OPT_OUT) for owner in owners):
+        await transaction.execute(QUERIES["refusals_are_telling"], now)
     if prune:
         await transaction.execute(QUERIES["retire_missing_members"], owners, now)

@@ -65,17 +65,21 @@ from unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::bytea[], $6::text
 order by d.place
 
 -- name: due_lanes
--- A lane in back-off or parked keeps its time, unless the notice it was waiting with was taken away (`wake`).
+-- A lane in back-off or parked keeps its time, unless the notice it was waiting with was taken away (`wake`): no other one
+-- has been tried.
 insert into lane (recipient_id, encounter_id, due_at)
 select l.recipient_id, l.encounter_id, $3
 from unnest($1::text[], $2::uuid[], $4::bool[]) as l (recipient_id, encounter_id, wake)
 order by l.recipient_id collate "C", l.encounter_id
 on conflict (recipient_id, encounter_id) do update set due_at = case
-    when lane.waits_for is not null then lane.due_at
     when (excluded.recipient_id, excluded.encounter_id) in (
         select w.recipient_id, w.encounter_id
         from unnest($1::text[], $2::uuid[], $4::bool[]) as w (recipient_id, encounter_id, wake) where w.wake
-    ) then least(lane.due_at, excluded.due_at)
+    ) and (lane.waits_for is null or not exists (
+        select from notice n where n.recipient_id = lane.recipient_id and n.encounter_id = lane.encounter_id
+            and n.ended_at is null and n.attempts > 0
+    )) then least(lane.due_at, excluded.due_at)
+    when lane.waits_for is not null then lane.due_at
     else coalesce(lane.due_at, excluded.due_at)
 end
 
@@ -195,6 +199,22 @@ select s.recipient_id, s.domain, s.value, s.starts, s.ends, s.family, s.given, s
 from panel_stage s left join panel_member m on m.recipient_id = s.recipient_id and m.domain = s.domain
     and m.value = s.value and m.retired_at is null
 where m.recipient_id is null
+
+-- name: refusals_are_telling
+-- What waits to be sent about patients, under any number of theirs, who have opted out by the stage is decided anew.
+insert into encounter_due (encounter_id, kind, due_at)
+select distinct e.encounter_id, 'TELLING', $1::timestamptz
+from panel_stage s
+join panel_member m on m.recipient_id = s.recipient_id and m.domain = s.domain and m.value = s.value and m.applied_at = $1
+join patient named on named.domain = s.domain and named.value = s.value
+join patient known on known.patient_id = coalesce(named.survivor_id, named.patient_id)
+    or known.survivor_id = coalesce(named.survivor_id, named.patient_id)
+join encounter e on e.patient_id = known.patient_id
+where s.recipient_id like 'opt-out:%' and exists (
+    select from notice n where n.encounter_id = e.encounter_id and n.ended_at is null
+)
+order by e.encounter_id
+on conflict (encounter_id, kind) do update set due_at = excluded.due_at
 
 -- name: retire_missing_members
 update panel_member m set retired_at = $2

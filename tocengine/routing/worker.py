@@ -33,6 +33,7 @@ from tocengine.ports import (
     Transaction,
 )
 from tocengine.postgres import SERIALIZATION, Pool, is_unavailable
+from tocengine.routing.again import Refusals
 from tocengine.routing.batch import Rulings, decide_batch
 from tocengine.routing.policy import RoutePolicy
 from tocengine.routing.postgres import LiveDirectory, SetAside, notify, read_unreadable, store_rulings, store_set_aside
@@ -54,6 +55,8 @@ LAG_S = 5.0
 REMIND_S = 10.0
 RELEASE_S = 0.5
 """How often is looked for events held back whose window has ended while nothing is received."""
+REFUSALS_S = 1.0
+"""How often is looked for encounters that a new opt-out concerns."""
 BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 Item: TypeAlias = EventRecord | SetAside
@@ -98,7 +101,8 @@ class RouteWorker:
         self._audit, self._work_items, self._reader, self._codes = audit, work_items, reader, codes
         self._directory, self._policy, self._settings = directory, policy, settings
         self._metrics, self._clock = metrics, clock
-        self._lag_at = self._released_at = self._reminded_at = 0.0
+        self._refusals = Refusals(tracker, directory, policy, audit, work_items, clock)
+        self._lag_at = self._released_at = self._reminded_at = self._decided_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; what is under way is finished. Outages are waited out, never raised."""
@@ -136,6 +140,7 @@ class RouteWorker:
             self._metrics.routing_batch_seconds.observe(time.perf_counter() - started)
         await self._release_held()
         await self._remind()
+        await self._decide_refused()
         await self._measure_lag()
         return sum(len(batch.records) for batch in batches)
 
@@ -176,6 +181,14 @@ class RouteWorker:
             while looked_at:
                 async with connection.transaction():
                     looked_at = await self._tracker.remind(connection, self._clock())
+
+    async def _decide_refused(self) -> None:
+        """Decides anew what patients do not want told any more."""
+        if time.monotonic() - self._decided_at < REFUSALS_S:
+            return
+        self._decided_at = time.monotonic()
+        async for rulings in self._refusals.decide(self._pool):
+            self._count((), rulings)
 
     # --- one batch
 

@@ -158,6 +158,11 @@ class Setting:
             pass
         return await self.told()
 
+    async def later(self) -> list[Told]:
+        """Nothing comes, and the engine looks for what is due; returns the notices made."""
+        self._worker = None  # one that has not looked yet
+        return await self.route()
+
     async def hear(self, *messages: Said, feed: str = "stj-adt") -> list[Told]:
         """Each message received and routed by itself."""
         made: list[Told] = []
@@ -256,6 +261,18 @@ class Setting:
             "update notice set state = 'QUEUED', possibly_told = true"
             " where state in ('QUEUED', 'SENDING') and recipient_id like $1",
             f"%{recipient}",
+        )
+
+    async def refuse_at_send(self, recipient: str) -> None:
+        """Delivery is about to send what waits, and sees that the patient does not want it told."""
+        await self.pool.execute(
+            "with ended as ("
+            "  update notice set state = 'SUPPRESSED', reason = 'OPTED_OUT', ended_at = $2"
+            "  where state = 'QUEUED' and recipient_id like $1 returning encounter_id"
+            ") insert into encounter_due select distinct encounter_id, 'TELLING', $2 from ended"
+            " on conflict (encounter_id, kind) do nothing",
+            f"%{recipient}",
+            self.now,
         )
 
     # --- what is to be seen

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.scenarios.hospital import HOME, PATEL, SNF, Hospital
+from tests.integration.scenarios.hospital import HOME, PATEL, SNF, Hospital, Said
 from tests.integration.scenarios.setting import HOMES, Setting, directory, person
 from tests.integration.scenarios.test_identity import rekeys
 
@@ -84,3 +84,90 @@ async def test_a_refusal_lasts_until_its_last_day_has_ended_everywhere(town: Set
     await refusing(town, '{domain: STJ, value: "5551", to: 2026-03-01}')
     assert await town.hear(hospital.says("A01", "21:00", mrn="5551")) == []  # in UTC it is the 2nd already
     assert await town.reasons("haven") == {"OPTED_OUT"}
+
+
+# --- an opt-out that stops what waits to be sent: nobody has to wait for the visit's next message
+
+TO_SUNNYSIDE = '{domain: STJ, value: "7770", facility: sunnyside}'
+
+
+async def discharged_to_sunnyside(town: Setting, hospital: Hospital) -> None:
+    """Sunnyside was told of the discharge; a correction of its time waits to be sent."""
+    await refusing(town)
+
+    def says(trigger: str, recorded: str, discharged: str) -> Said:
+        to, at = "SUNNYSIDE REHAB", {45: f"20260301{discharged}-0500"}
+        return hospital.says(trigger, recorded, mrn="7770", disposition=SNF, destination=to, pv1=at)
+
+    await town.hear(says("A03", "15:00", "1500"))
+    await town.deliver()
+    told = await town.hear(says("A08", "15:30", "1400"))
+    assert ("sunnyside", "UPDATED", "INPATIENT_DISCHARGE_CORRECTED") in told
+
+
+async def test_a_correction_that_an_opt_out_stops_is_a_retraction_at_once(town: Setting, hospital: Hospital) -> None:
+    await discharged_to_sunnyside(town, hospital)
+    await refusing(town, TO_SUNNYSIDE)
+
+    assert await town.later() == [("sunnyside", "RETRACTED", "INPATIENT_DISCHARGE")]
+
+    first, correction, retraction = await town.notices("sunnyside")
+    assert correction[1] == "SUPERSEDED"
+    assert retraction[0].level == "COP_MIN"
+    assert retraction[0].snapshot_id == first[0].snapshot_id
+    assert ("haven", "UPDATED", "INPATIENT_DISCHARGE_CORRECTED") in await town.leaving()
+    assert await town.later() == []
+
+
+async def test_an_opt_out_seen_only_when_it_is_sent_is_decided_anew_as_well(town: Setting, hospital: Hospital) -> None:
+    await discharged_to_sunnyside(town, hospital)
+    await refusing(town, TO_SUNNYSIDE)
+    await town.pool.execute("delete from encounter_due where kind = 'TELLING'")
+    await town.refuse_at_send("sunnyside")
+    _, (_, state) = await town.notices("sunnyside")
+    assert state == "SUPPRESSED"
+
+    assert await town.later() == [("sunnyside", "RETRACTED", "INPATIENT_DISCHARGE")]
+
+
+async def test_a_destination_that_is_refused_while_its_notice_waits_is_for_a_person(
+    town: Setting, hospital: Hospital
+) -> None:
+    await refusing(town)
+    await town.hear(hospital.says("A03", "15:00", mrn="7770", disposition=SNF, destination="SUNNYSIDE REHAB"))
+    await refusing(town, TO_SUNNYSIDE)
+    assert await town.later() == []
+    assert "DESTINATION_REFUSED" in await town.work()
+    assert await town.reasons("sunnyside") == {"RECIPIENT_DENIED"}
+    assert ("haven", "NEW", "INPATIENT_DISCHARGE") in await town.leaving()
+
+
+async def test_an_opt_out_of_another_number_of_the_patient_counts(town: Setting, hospital: Hospital) -> None:
+    await refusing(town)
+    await town.hear(hospital.says("A01", "10:00", mrn="7770"))
+    await town.hear(hospital.merges("10:30", into="7770", prior="5551"))
+    await refusing(town, EVERYBODY)
+    assert await town.later() == []
+    ((_, state),) = await town.notices("haven")
+    assert state == "CANCELLED"
+    assert await town.reasons("haven") == {"OPTED_OUT"}
+
+
+async def test_what_takes_the_place_of_a_notice_that_waits_for_its_endpoint_is_looked_at_at_once(
+    town: Setting, hospital: Hospital
+) -> None:
+    await discharged_to_sunnyside(town, hospital)
+    await town.pool.execute("update lane set due_at = null, waits_for = 'sunnyside-hook', parked_until = $1", town.now)
+    await refusing(town, TO_SUNNYSIDE)
+    await town.later()
+    due = "select recipient_id from lane where due_at is not null"
+    assert [row["recipient_id"] for row in await town.pool.fetch(due)] == ["facility:sunnyside"]
+
+
+async def test_an_opt_out_leaves_what_was_told_and_is_so(town: Setting, hospital: Hospital) -> None:
+    await refusing(town)
+    await town.hear(hospital.says("A01", "10:00", mrn="5551"))
+    await town.deliver()
+    await refusing(town, EVERYBODY)
+    assert await town.later() == []
+    assert [state for _, state in await town.notices("haven")] == ["DELIVERED"]

@@ -106,6 +106,24 @@ async def test_of_an_endpoint_that_rests_only_lanes_with_an_expired_notice_are_w
     assert await pool.fetchval("select count(*) from lane where due_at is not null and parked_until < now()") == 7
 
 
+async def test_an_endpoint_rests_on_while_the_lane_that_would_probe_it_is_in_other_hands(pool: Pool) -> None:
+    await queue_lanes(pool, "a", 1, parked=True)
+    await rest(pool)
+    await pool.execute("update endpoint_state set not_before = $1", clock() - timedelta(seconds=1))
+
+    async def probing() -> tuple[bool, bool]:
+        """Whether the endpoint rests and a lane is to find out whether it is back."""
+        async with pool.acquire() as connection, connection.transaction():
+            await postgres.begin_probes(connection, clock(), clock() + timedelta(minutes=1))
+        rests = await pool.fetchval("select not_before is not null from endpoint_state")
+        return rests, await pool.fetchval("select bool_or(probe) from lane")
+
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("update lane set parked_until = parked_until + interval '1 s'")
+        assert await probing() == (True, False)
+    assert await probing() == (True, True)
+
+
 async def pages(pool: Pool, name: str, *arguments: object) -> int:
     """The pages that a statement reads, from the cache or not. What it does is undone."""
     async with pool.acquire() as connection:

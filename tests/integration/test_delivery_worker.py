@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import orjson
+import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
@@ -216,6 +217,48 @@ async def test_401_pauses_the_endpoint_until_it_is_resumed(pool: Pool) -> None:
             await eventually(lambda: all_in(pool, "DELIVERED"), "delivered after the resumption")
             assert await open_items(pool) == []
             assert running.task.done() is False
+
+
+async def test_a_notice_too_old_for_its_endpoint_gets_one_more_age_for_the_next_that_rests(pool: Pool) -> None:
+    """And no more than one, however often it is looked at meanwhile."""
+    async with receiving() as receiver:
+        directory = StaticDirectory(make_recipient(webhook(receiver.url, "first"), webhook(receiver.url, "second")))
+        await pool.execute(
+            "insert into endpoint_state (endpoint_id, not_before, changed_at) values ('second', $1, now())",
+            clock() + timedelta(hours=1),
+        )
+        ((notice, snapshot),) = lane(1)
+        await queue(pool, (replace(notice, expires_at=clock() - timedelta(seconds=1)), snapshot))
+
+        async def parked() -> bool:
+            return bool(await pool.fetchval("select waits_for = 'second' and due_at is null from lane"))
+
+        async with delivering(pool, directory):
+            await eventually(parked, "it waits for the second endpoint")
+            row = await pool.fetchrow("select endpoint, expires_at from notice")
+            assert row is not None
+            assert row["endpoint"] == 1
+            assert row["expires_at"] > clock() + timedelta(hours=SETTINGS.max_age_h - 1)
+            await pool.execute("update notice set expires_at = now()")
+            await pool.execute("update lane set due_at = now()")
+            await eventually(lambda: all_in(pool, "FAILED"), "it ends")
+        assert receiver.requests == []
+
+
+async def test_the_heart_beats_however_many_lanes_are_to_be_woken(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sweep(*_: object) -> int:
+        await asyncio.sleep(SETTINGS.heartbeat_s / 2)
+        return 1
+
+    monkeypatch.setattr("tocengine.delivery.leases.sweep", sweep)
+    beats: set[object] = set()
+
+    async def has_beaten() -> bool:
+        beats.add(await pool.fetchval("select heartbeat_at from delivery_worker"))
+        return len(beats - {None}) > 3
+
+    async with delivering(pool, StaticDirectory()):
+        await eventually(has_beaten, "beat after beat")
 
 
 async def test_410_disables_the_endpoint_and_the_next_one_is_used(pool: Pool) -> None:
@@ -497,3 +540,5 @@ async def test_an_opt_out_stops_what_waits_but_no_cancellation(pool: Pool) -> No
         assert await pool.fetchval("select reason from notice where notice_id = $1", told.notice_id) == "OPTED_OUT"
         assert await audit_actions(pool, told.notice_id) == ["NOTICE_DROPPED"]
         assert await open_items(pool) == []
+        due = await pool.fetch("select encounter_id, kind from encounter_due")
+        assert [(row["encounter_id"], row["kind"]) for row in due] == [(told.encounter_id, "TELLING")]

@@ -25,7 +25,7 @@ from tocengine.model.directory import ChannelKind, days_anywhere
 from tocengine.model.encounter import Snapshot
 from tocengine.model.facts import known
 from tocengine.model.identity import PatientKey
-from tocengine.model.ids import NoticeId
+from tocengine.model.ids import EncounterId, NoticeId
 from tocengine.model.notice import Notice, NoticeState
 from tocengine.model.work import WorkItem
 from tocengine.ports import Address, AuditTrail, Channel, RecipientLookup, Transaction, WorkItems
@@ -63,6 +63,8 @@ class _Plan:
         self.candidates: list[_Candidate] = []
         self.attempts: list[Attempt] = []
         self.ended: dict[UUID, Ended] = {}
+        self.moved: dict[UUID, tuple[int, datetime]] = {}  # to another endpoint that rests, and how long it has there
+        self.unwanted: set[EncounterId] = set()  # with notices that patients do not want told any more
         self.releases: list[Release] = []
         self.standings: dict[str, EndpointStanding] = {}
         self.records: list[AuditRecord] = []
@@ -195,6 +197,8 @@ class Claimer:
             case Ended():
                 plan.end(lane, notice_id, found, now, snapshot.feed)
             case Waiting():
+                if found.moved is not None:
+                    plan.moved[notice_id] = found.moved, found.until
                 plan.releases.append(Release(lane=lane, due_at=None, waits_for=found.endpoint_id, until=found.until))
             case Ready():
                 address = self._addresses.address(found.endpoint, now)
@@ -207,7 +211,8 @@ class Claimer:
                     plan.candidates.append(_Candidate(lane, head, snapshot, found, address))
 
     async def _drop_opted_out(self, transaction: Transaction, plan: _Plan, now: datetime) -> None:
-        """Ends what the patient does not want told any more. What takes back an earlier notice goes all the same."""
+        """Ends what the patient does not want told any more. What takes back an earlier notice goes all the same, and
+        routing finds out whether something has to be: what this one was to correct."""
         telling = [
             (one.head.notice.notice_id, one.lane.recipient_id, _numbers(one.snapshot))
             for one in plan.candidates
@@ -218,6 +223,7 @@ class Claimer:
             if one.head.notice.notice_id in denied:
                 ended = Ended(NoticeState.SUPPRESSED, EndReason.OPTED_OUT)
                 plan.end(one.lane, one.head.notice.notice_id, ended, now, one.snapshot.feed)
+                plan.unwanted.add(one.lane.encounter_id)
         plan.candidates = [one for one in plan.candidates if one.head.notice.notice_id not in denied]
 
     async def _render(self, transaction: Transaction, plan: _Plan, now: datetime) -> None:
@@ -252,6 +258,10 @@ class Claimer:
             plan.records.extend(_intended(attempt, now) for attempt in plan.attempts)
         if plan.ended:
             await postgres.end_unsent(transaction, plan.ended, now)
+        if plan.moved:
+            await postgres.move_notices(transaction, plan.moved)
+        if plan.unwanted:
+            await postgres.decide_again(transaction, plan.unwanted, now)
         if plan.standings:
             await postgres.store_standings(transaction, plan.standings, now)
         asked = {lane.probes for lane in lanes if lane.probes} - {

@@ -33,10 +33,12 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """Its endpoint is paused or resting: park the lane until that changes, or until it is too late for it."""
+    """Its endpoint is paused or resting: park the lane until that changes, or until it is too late for it. `moved` is
+    the endpoint's index where it goes on over that one from now on, being too old for the one before."""
 
     endpoint_id: EndpointId
     until: datetime
+    moved: int | None = None
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -68,16 +70,18 @@ def check(
         possibly_told=head.possibly_told,
         expires_at=head.expires_at,
     )
+    moved: int | None = None
     if now >= head.expires_at:
         verdict = move_on(standing, head.possibly_told, EndReason.MAX_AGE, now, max_age)
         if verdict.ended:
             return Ended(NoticeState.FAILED, EndReason.MAX_AGE)
         standing = msgspec.structs.replace(standing, endpoint=verdict.endpoint, expires_at=verdict.expires_at)
+        moved = verdict.endpoint
     endpoint = recipient.endpoints[standing.endpoint]
     known = endpoints.get(endpoint.id, FRESH)
     resting = known.not_before is not None and now < known.not_before and probing != endpoint.id
     if known.status is EndpointStatus.PAUSED or resting:
-        return Waiting(endpoint.id, standing.expires_at)
+        return Waiting(endpoint.id, standing.expires_at, moved)
     return Ready(endpoint, standing)
 
 

@@ -37,10 +37,13 @@ async def begin_probes(transaction: Transaction, now: datetime, until: datetime)
     endpoints = {row["endpoint_id"] for row in rows}
     if not endpoints:
         return
-    chosen = await transaction.fetch(QUERIES["choose_probes"], sorted(endpoints), now, CANDIDATES)
-    unasked = endpoints - {row["waits_for"] for row in chosen}
+    waiting = await transaction.fetch(QUERIES["choose_probes"], sorted(endpoints), now, CANDIDATES)
+    unasked = endpoints - {row["endpoint_id"] for row in waiting}
     if unasked:
         await transaction.execute(QUERIES["rest_no_longer"], sorted(unasked))
+    busy = {row["endpoint_id"] for row in waiting if not row["asked"]}
+    if busy:
+        await probe_again(transaction, busy, now)
 
 
 async def probe_again(transaction: Transaction, endpoints: Iterable[str], now: datetime) -> None:
@@ -98,6 +101,18 @@ async def opted_out(
     ]
     rows = await transaction.fetch(QUERIES["opted_out"], *(list(column) for column in zip(*stated, strict=True)), *days)
     return frozenset(row["notice_id"] for row in rows)
+
+
+async def move_notices(transaction: Transaction, moved: Mapping[UUID, tuple[int, datetime]]) -> None:
+    """Notices go on over another endpoint (its index), and until when, by notice id."""
+    await transaction.execute(
+        QUERIES["move_notices"], list(moved), [index for index, _ in moved.values()], [at for _, at in moved.values()]
+    )
+
+
+async def decide_again(transaction: Transaction, encounters: Iterable[EncounterId], now: datetime) -> None:
+    """Routing decides anew who is told what about these encounters."""
+    await transaction.execute(QUERIES["telling"], sorted(encounters), now)
 
 
 async def charts(transaction: Transaction, snapshots: Sequence[UUID]) -> Mapping[UUID, bytes]:

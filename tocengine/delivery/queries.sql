@@ -17,12 +17,12 @@ returning e.endpoint_id
 
 -- name: choose_probes
 -- Per endpoint, of some lanes that wait for it, the one whose notice was tried least, so that a poisonous one is not
--- asked twice. Some: a dead receiver may have a hundred thousand.
+-- asked twice. Some: a dead receiver may have a hundred thousand. Not asked is one that somebody else has at hand.
 with chosen as (
-    select distinct on (e.endpoint_id) l.place, e.endpoint_id
+    select distinct on (e.endpoint_id) l.recipient_id, l.encounter_id, e.endpoint_id
     from unnest($1::text[]) as e (endpoint_id)
     cross join lateral (
-        select w.ctid as place, w.recipient_id, w.encounter_id from lane w
+        select w.recipient_id, w.encounter_id from lane w
         where w.waits_for = e.endpoint_id and w.lease is null limit $3
     ) l
     cross join lateral (
@@ -32,13 +32,18 @@ with chosen as (
     ) head
     order by e.endpoint_id, head.attempts, head.created_at
 ), free as (
-    select locked.place from chosen cross join lateral (
-        select l.ctid as place from lane l where l.ctid = chosen.place and l.lease is null for update skip locked
+    select locked.* from chosen cross join lateral (
+        select l.recipient_id, l.encounter_id from lane l
+        where l.recipient_id = chosen.recipient_id and l.encounter_id = chosen.encounter_id
+          and l.waits_for = chosen.endpoint_id and l.lease is null
+        for update skip locked
     ) locked
+), asked as (
+    update lane l set due_at = $2, probe = true from free
+    where l.recipient_id = free.recipient_id and l.encounter_id = free.encounter_id
+    returning l.waits_for
 )
-update lane l set due_at = $2, probe = true from free
-where l.ctid = free.place
-returning l.waits_for
+select endpoint_id, endpoint_id in (select waits_for from asked) as asked from chosen
 
 -- name: rest_no_longer
 -- No lane waits to be the probe: the next notice is one.
@@ -124,6 +129,18 @@ from numbers w
 join panel_member m on m.domain = w.domain and m.value = w.value and m.retired_at is null
 where m.recipient_id in ('opt-out:', 'opt-out:' || w.recipient_id)
   and (m.starts is null or m.starts <= $7) and (m.ends is null or m.ends >= $6)
+
+-- name: move_notices
+-- Too old for one endpoint, they wait for the next one, which rests.
+update notice n set endpoint = m.endpoint, expires_at = m.expires_at
+from unnest($1::uuid[], $2::smallint[], $3::timestamptz[]) as m (notice_id, endpoint, expires_at)
+where n.notice_id = m.notice_id and n.state = 'QUEUED'
+
+-- name: telling
+-- Who is told what about these encounters is decided anew: something that waited is not to be told any more.
+insert into encounter_due (encounter_id, kind, due_at)
+select e.*, 'TELLING', $2 from unnest($1::uuid[]) as e
+on conflict (encounter_id, kind) do update set due_at = excluded.due_at
 
 -- name: charts
 select snapshot_id, fhir from snapshot where snapshot_id = any($1::uuid[])

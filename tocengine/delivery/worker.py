@@ -44,8 +44,6 @@ COALESCE_S = 0.004
 """How long the first result waits for others to be settled with."""
 FALLBACK_S = 1.0
 """When to look for due lanes although nobody said that there are any."""
-SWEEPS = 100
-"""Portions of parked lanes woken after one heartbeat, at most."""
 OUTAGE_S = 0.5
 SETTLE_AFTER_DRAIN_S = 1.5
 
@@ -272,7 +270,9 @@ class DeliveryWorker:
         if freed:
             log.warning("lanes of lost workers freed", count=freed)
             self._wake.set()
-        for _ in range(SWEEPS):  # in portions: the claims and results of others come between them
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._settings.heartbeat_s
+        while clock() < until:  # in portions, so that the claims and results of others come between them
             async with self._transaction() as transaction:
                 woken = await leases.sweep(transaction, self._clock())
             if not woken:

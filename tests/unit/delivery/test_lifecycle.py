@@ -169,7 +169,7 @@ def test_paused_and_resting_endpoints_are_waited_for() -> None:
 
 def test_a_notice_too_old_for_its_endpoint_waits_for_the_next_one_with_time_of_its_own() -> None:
     resting = {str(FHIR.id): EndpointStanding(not_before=NOW + timedelta(seconds=1))}
-    assert asked(make_recipient(HOOK, FHIR), resting, expires_at=NOW) == Waiting(FHIR.id, NOW + AGE)
+    assert asked(make_recipient(HOOK, FHIR), resting, expires_at=NOW) == Waiting(FHIR.id, NOW + AGE, moved=1)
 
 
 def test_a_notice_too_old_goes_to_the_next_endpoint_else_to_a_person() -> None:

@@ -21,7 +21,7 @@ from tocengine.adapters.hl7v2_feed import HL7Feed
 from tocengine.adapters.intake import Intake
 from tocengine.adapters.mllp.server import MllpServer
 from tocengine.admin import Check, role_app
-from tocengine.audit.checkpoints import generate_signing_key, load_signing_key
+from tocengine.audit.checkpoints import generate_signing_key, load_signing_key, prepare_directory
 from tocengine.audit.postgres import PostgresAuditTrail
 from tocengine.audit.sealer import Sealer
 from tocengine.clock import utc_now
@@ -268,7 +268,9 @@ class Engine:
         topics = {number: str(topic) for topic, number in TOPIC_NUMBERS.items()} if ours else {}
         retention = RetentionWorker(pool, topics, config.retention, self._metrics, utc_now)
         key = audit_signing_key(config)
-        sealer = Sealer(pool, config.audit, checkpoint_dir(config), key, self._metrics, utc_now)
+        directory = checkpoint_dir(config)
+        await asyncio.to_thread(prepare_directory, directory, key.public_key())
+        sealer = Sealer(pool, config.audit, directory, key, self._work_items, self._metrics, utc_now)
         return [
             group.create_task(_until(close, OutboxRelay(dsn, outcome_log).run), name="relay"),
             group.create_task(sealer.run(close), name="sealer"),

@@ -11,13 +11,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tocengine.audit import PostgresAuditTrail, Sealer, Tampering, VerifyReport, checkpoint_ahead, verify
 from tocengine.audit.chain import GENESIS, block_hash, row_hash
+from tocengine.audit.checkpoints import prepare_directory
 from tocengine.audit.postgres import QUERIES, SEALER_LOCK, read_tip, seal_block
 from tocengine.audit.records import StoredRecord
 from tocengine.config import AuditSettings
+from tocengine.errors import ConfigurationError
 from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.model.ids import EncounterId, MessageId, NoticeId, RecipientId, derive
+from tocengine.model.work import WorkKind
 from tocengine.postgres import Pool
 from tocengine.telemetry import Metrics
+from tocengine.work_items.postgres import PostgresWorkItems
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -46,7 +50,7 @@ class Desk:
     """A log of 30 rows in three blocks, with a checkpoint after the second and one after the third."""
 
     def __init__(self, pool: Pool, directory: Path) -> None:
-        self.pool, self.directory = pool, directory
+        self.pool, self.directory, self.metrics = pool, directory, Metrics()
 
     async def prepare(self) -> None:
         sealer = self.sealer()
@@ -61,7 +65,7 @@ class Desk:
             checkpoint_s=settings.get("checkpoint_s", 300.0),
             seal_ms=settings.get("seal_ms", 5.0),
         )
-        return Sealer(self.pool, chosen, self.directory, KEY, Metrics(), lambda: NOON)
+        return Sealer(self.pool, chosen, self.directory, KEY, PostgresWorkItems(), self.metrics, lambda: NOON)
 
     async def verify(self) -> VerifyReport:
         return await verify(self.pool, self.directory, KEY.public_key())
@@ -388,6 +392,39 @@ async def test_a_sealer_survives_a_killed_connection(pool: Pool, tmp_path: Path)
         await until(lambda: _sealed(pool, 5))
         stop.set()
     assert (await desk.verify()).ok
+
+
+async def test_a_directory_that_takes_no_checkpoint_is_said_and_the_rows_wait(pool: Pool, tmp_path: Path) -> None:
+    away = tmp_path / "mount"
+    away.write_text("a file where the directory should be")
+    desk, items = Desk(pool, away), PostgresWorkItems()
+    stop = asyncio.Event()
+
+    async def asked() -> bool:
+        async with pool.acquire() as connection:
+            return await items.count_open(connection) == {WorkKind.AUDIT_NOT_SIGNED: 1}
+
+    async def answered() -> bool:
+        return not await asked()
+
+    await write(pool, range(5))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(desk.sealer(checkpoint_records=1).run(stop))
+        await until(asked)
+        assert desk.metrics.registry.get_sample_value("tocengine_audit_unsealed_records") == 5
+        away.unlink()
+        await until(answered)
+        stop.set()
+    report = await desk.verify()
+    assert report.ok
+    assert report.checkpoints == 1
+
+
+def test_a_directory_that_cannot_be_written_refuses_the_start(tmp_path: Path) -> None:
+    away = tmp_path / "mount"
+    away.write_text("a file where the directory should be")
+    with pytest.raises(ConfigurationError, match=r"audit\.checkpoint_dir: .* cannot be written"):
+        prepare_directory(away / "audit", KEY.public_key())
 
 
 async def test_checkpoints_come_by_count(pool: Pool, tmp_path: Path) -> None:

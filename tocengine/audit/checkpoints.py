@@ -184,14 +184,26 @@ def write_public_key(directory: Path, key: Ed25519PublicKey) -> Path:
     return path
 
 
+def prepare_directory(directory: Path, key: Ed25519PublicKey) -> None:
+    """Makes the directory, with the public key in it. Raises ConfigurationError where checkpoints cannot be kept."""
+    try:
+        write_public_key(directory, key)
+    except OSError as error:
+        raise ConfigurationError(
+            f"audit.checkpoint_dir: {directory} cannot be written", hint=error.strerror or ""
+        ) from error
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigurationError(f"audit.checkpoint_dir: {directory} cannot be written")
+
+
 def read_public_key(path: Path) -> Ed25519PublicKey:
     """A PEM public key. Raises ConfigurationError."""
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"cannot read the audit public key {path.name}") from error
+        raise ConfigurationError(f"cannot read the audit public key {path}") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise ConfigurationError(f"{path.name} is not an Ed25519 key")
+        raise ConfigurationError(f"{path} is not an Ed25519 key")
     return key
 
 

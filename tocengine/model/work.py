@@ -28,6 +28,7 @@ class WorkKind(StrEnum):
     ENCOUNTER_FLAGGED = "ENCOUNTER_FLAGGED"
     ADMISSION_NOT_SEEN = "ADMISSION_NOT_SEEN"
     VISIT_LEFT_OPEN = "VISIT_LEFT_OPEN"
+    AUDIT_NOT_SIGNED = "AUDIT_NOT_SIGNED"
 
 
 def quarantine_subject(feed: str, reason: str, location: str) -> str:

@@ -231,7 +231,8 @@ def _transition(row: Row) -> Moment:
 
 
 def _decision(row: Row) -> Moment:
-    outcome = f"{row['status']}: notice {row['notice_id']}" if row["notice_id"] else f"not told: {row['reason']}"
+    why = f"{row['reason']} ({row['evidence']})" if row["evidence"] else row["reason"]
+    outcome = f"{row['status']}: notice {row['notice_id']}" if row["notice_id"] else f"not told: {why}"
     basis = ", ".join(row["basis"] or ()) or "no basis"
     text = f"{row['fact_kind']} no. {row['occurrence']} to {row['recipient_id'] or 'nobody'} ({basis}): {outcome}"
     return Moment(at=row["decided_at"], what="decision", text=text, message_id=str(row["message_id"]))

@@ -234,7 +234,7 @@ select t.kind, t.status, t.effective, t.supersedes, t.message_id,
 from transition t where t.encounter_id = any($1::uuid[]) order by t.created_at, t.transition_id
 
 -- name: encounter_decisions
-select d.recipient_id, d.fact_kind, d.occurrence, d.basis, d.reason, d.status, d.notice_id, d.message_id,
+select d.recipient_id, d.fact_kind, d.occurrence, d.basis, d.reason, d.evidence, d.status, d.notice_id, d.message_id,
        greatest(d.decided_at, (select max(learned_at) from encounter_event v
                                where v.encounter_id = d.encounter_id and v.message_id = d.message_id)) as decided_at
 from decision d where d.encounter_id = any($1::uuid[]) order by d.decision_id

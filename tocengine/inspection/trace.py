@@ -101,7 +101,8 @@ def timeline(found: Trace) -> Sequence[tuple[object, str, str]]:
     for row in found.transitions:
         lines.append((row["created_at"], "transition", f"{row['kind']} {row['status']}, effective {row['effective']}"))
     for row in found.decisions:
-        outcome = f"notice {row['notice_id']}" if row["notice_id"] else f"not told: {row['reason']}"
+        why = f"{row['reason']} ({row['evidence']})" if row["evidence"] else row["reason"]
+        outcome = f"notice {row['notice_id']}" if row["notice_id"] else f"not told: {why}"
         basis = ", ".join(map(str, row["basis"] or ())) or "no basis"  # type: ignore[call-overload]
         lines.append((row["decided_at"], "decided", f"{row['recipient_id'] or 'nobody'} ({basis}): {outcome}"))
     for row in found.attempts:

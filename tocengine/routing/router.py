@@ -203,8 +203,8 @@ class Router:
         if drop is None and entry.reason is verdict.reason:
             return None
         decision = self.make.decision(key, fact.watched, candidate.basis, verdict.reason, evidence=candidate.evidence)
-        conflict = verdict.reason is ReasonCode.RECIPIENT_DENIED and Basis.DESTINATION in candidate.basis
-        return Ruling(key=key, decision=decision, drop=drop, work=self.make.refused(key) if conflict else None)
+        work = self.make.of_destination(key, verdict.reason) if Basis.DESTINATION in candidate.basis else None
+        return Ruling(key=key, decision=decision, drop=drop, work=work)
 
     def _tell(self, key: LedgerKey, entry: Entry, fact: Fact, candidate: Candidate, level: Level) -> Ruling | None:
         told, pending = entry.told, entry.pending

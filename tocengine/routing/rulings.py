@@ -55,6 +55,18 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     status: TransitionStatus | None = None
 
 
+_TO_SETTLE = {
+    ReasonCode.RECIPIENT_DENIED: (
+        WorkKind.DESTINATION_REFUSED,
+        "A discharge goes to a facility that the patient does not want told; it was not.",
+    ),
+    ReasonCode.DESTINATION_UNRESOLVED: (
+        WorkKind.DESTINATION_UNRESOLVED,
+        "A discharge names a facility that does not give the care its disposition says; the facility was not told.",
+    ),
+}
+
+
 class Maker:
     """Makes decisions, notices and work items about one encounter; a replay makes the same ids."""
 
@@ -150,13 +162,16 @@ class Maker:
             notice_id=told.notice_id,
         )
 
-    def refused(self, key: LedgerKey) -> WorkItem:
-        """The request to settle with the patient that she is discharged to a facility she does not want told."""
+    def of_destination(self, key: LedgerKey, reason: ReasonCode) -> WorkItem | None:
+        """The request to settle why the facility that a discharge goes to was not told, where a person can."""
+        if reason not in _TO_SETTLE:
+            return None
         snapshot = self.tracked.snapshot
+        kind, summary = _TO_SETTLE[reason]
         return WorkItem(
-            kind=WorkKind.DESTINATION_REFUSED,
+            kind=kind,
             subject=f"{self.tracked.encounter_id}|{key[0]}",
-            summary="A discharge goes to a facility that the patient does not want told; it was not.",
+            summary=summary,
             opened_at=self.now,
             feed=snapshot.feed,
             message_id=snapshot.message_id,

@@ -27,6 +27,7 @@ from tests.unit.routing.building import (
 from tocengine.model.directory import Level
 from tocengine.model.encounter import EncounterState, TrackedEncounter, TransitionKind, TransitionStatus
 from tocengine.model.facts import CareSetting, Destination
+from tocengine.model.work import WorkKind
 from tocengine.routing.directory import Directory
 from tocengine.routing.ledger import NOBODY
 
@@ -258,6 +259,8 @@ def test_conflict_of_disposition_and_destination_is_recorded() -> None:
     assert reasons(rulings) == {(SUNNYSIDE, K.INPATIENT_DISCHARGE): "DESTINATION_UNRESOLVED"}
     assert rulings[0].decision is not None
     assert "disposition_conflict" in rulings[0].decision.evidence
+    assert rulings[0].work is not None
+    assert rulings[0].work.kind is WorkKind.DESTINATION_UNRESOLVED
 
 
 def test_destination_of_the_deceased_is_not_told() -> None:

@@ -14,13 +14,12 @@ import msgspec
 
 from tocengine.config import Config, FeedSettings, TlsSettings, listen_address, sharing_listeners
 from tocengine.model.identity import valid_npi
-from tocengine.model.profile import HL7V2_ONLY, SNAPSHOT_SEGMENTS, SenderMatch, SourceProfile
+from tocengine.model.profile import HL7V2_ONLY, SNAPSHOT_SEGMENTS, VISIT_KEYS, SenderMatch, SourceProfile
 
 Place: TypeAlias = tuple[str | int, ...]
 Refuse: TypeAlias = Callable[[Place, str, str], NoReturn]
 
 _FINGERPRINT = re.compile(r"(?:[0-9A-Fa-f]{2}:?){32}")
-_FIELD = re.compile(r"[A-Z][A-Z0-9]{2}-\d{1,2}(\.\d{1,2})?")
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -265,9 +264,9 @@ def _check_profiles(config: Config) -> Iterator[Finding]:
         if profile.time_zone not in zones:
             text = f"profile {name!r}: there is no time zone {profile.time_zone!r}"
             yield Finding((*place, "time_zone"), text, _meant(profile.time_zone, sorted(zones)))
-        if not _FIELD.fullmatch(profile.visit_key):
-            text = f"profile {name!r}: visit_key is {profile.visit_key!r}, which names no field"
-            yield Finding((*place, "visit_key"), text, "such as PV1-19 or PID-18")
+        if profile.visit_key not in VISIT_KEYS:
+            text = f"profile {name!r}: visit_key is {profile.visit_key!r}, which names no visit"
+            yield Finding((*place, "visit_key"), text, _meant(profile.visit_key, VISIT_KEYS))
         yield from _check_reading(profile, place)
         if profile.ack_policy not in ("accept_and_quarantine", "strict"):
             text = f"profile {name!r}: ack_policy is {profile.ack_policy!r}"

@@ -60,7 +60,7 @@ async def create_pool(
     Connections that break are replaced when they are next asked for, so that a restart of the server costs the
     operations under way and no more. Bodies are bytea: no JSON codecs.
     """
-    with unavailable_errors():
+    with unavailable_errors(_place(dsn)):
         return await asyncpg.create_pool(
             dsn,
             min_size=min(minimum, size),
@@ -82,14 +82,20 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 @contextmanager
-def unavailable_errors() -> Iterator[None]:
+def unavailable_errors(at: str = "") -> Iterator[None]:
     """Translates what asyncpg raises for an outage to UnavailableError; every other error passes."""
     try:
         yield
     except Exception as error:
         if is_unavailable(error):
-            raise UnavailableError(f"PostgreSQL is not available: {type(error).__name__}") from error
+            raise UnavailableError(f"PostgreSQL{at} is not available: {type(error).__name__}") from error
         raise
+
+
+def _place(dsn: str) -> str:
+    """Where a DSN leads, without its user and password."""
+    address = dsn.partition("?")[0].rpartition("@")[2].partition("/")[0]
+    return f" at {address}" if address else ""
 
 
 async def retry_serialization(operation: Callable[[], Awaitable[Result]], attempts: int = 5) -> Result:

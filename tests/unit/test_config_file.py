@@ -124,6 +124,7 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
         ('profile = "stj"', 'profile = "stq"', "stq", "did you mean 'stj'"),
         ("America/New_York", "America/NewYork", "NewYork", "did you mean 'America/New_York'"),
         ('"PV1-19"', '"visit"', "visit_key", "PV1-19"),
+        ('"PV1-19"', '"PV1-20"', "visit_key", "which names no visit (did you mean 'PV1-50'?)"),
         ('"127.0.0.1:2575"', '"127.0.0.1:8080"', "8080", "taken by http.listen"),
         ('"127.0.0.1:2575"', '"2575"', '"2575"', "is not host:port"),
         ('"mllp"', '"fhir"', "listen =", "taken in at http.listen"),

@@ -4,7 +4,14 @@ import asyncpg
 import pytest
 
 from tocengine.errors import UnavailableError
-from tocengine.postgres import is_unavailable, load_migrations, load_queries, retry_serialization, unavailable_errors
+from tocengine.postgres import (
+    create_pool,
+    is_unavailable,
+    load_migrations,
+    load_queries,
+    retry_serialization,
+    unavailable_errors,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +51,11 @@ def test_errors_of_the_statement_pass(error: Exception) -> None:
     assert not is_unavailable(error)
     with pytest.raises(type(error)), unavailable_errors():
         raise error
+
+
+async def test_who_cannot_be_reached_is_named_without_its_password() -> None:
+    with pytest.raises(UnavailableError, match=r"^PostgreSQL at 127\.0\.0\.1:1 is not available: \w+$"):
+        await create_pool("postgresql://toc:secret@127.0.0.1:1/toc?sslmode=disable")
 
 
 async def test_a_lost_race_is_run_again() -> None:

@@ -98,7 +98,7 @@ def _of_visit(
 
     found, seen = run(look())
     if not found:
-        output.fail("no visit has this number", 1)
+        output.fail("no visit has this number (the number alone; --domain names its authority)", 1)
     if not seen:
         names = ", ".join(str(row["domain"]) for row in found)
         output.fail(f"several authorities have a visit of this number: {names}; name one with --domain", 2)

@@ -19,12 +19,18 @@ from tocengine.normalize.explain import explain as explain_message
 def explain(
     file: Path = typer.Argument(..., metavar="FILE", help="One HL7 v2 message."),
     feed: str = typer.Option("", help="Read it as this feed would; needed where several are configured."),
+    number: int = typer.Option(1, help="Which message of the file."),
     config: Path = ConfigOption,
     as_json: bool = JsonOption,
 ) -> None:
     """What the engine makes of a message, segment to field, without sending anything. Shows patient data."""
     source = source_of(load(config), feed)
-    found = explain_message(bodies_of(file)[0], source, utc_now())
+    bodies = bodies_of(file)
+    if not 1 <= number <= len(bodies):
+        output.fail(f"{file} has {len(bodies)} messages; there is no number {number}", 2)
+    if len(bodies) > 1:
+        output.stderr.print(f"Message {number} of {len(bodies)} in {file} (--number for another one).", markup=False)
+    found = explain_message(bodies[number - 1], source, utc_now())
     if as_json:
         output.document(
             {
@@ -44,12 +50,13 @@ def explain(
 
 
 def source_of(config: Config, feed: str) -> Source:
-    """What is known of the named feed, or of the only one over MLLP. Ends the command where that is not one."""
+    """What is known of the named feed, or of the only one of HL7 v2. Ends the command where that is not one."""
     known = sources(config)
-    wanted = [each.name for each in config.feeds if (each.name == feed if feed else each.protocol == "mllp")]
+    of_hl7v2 = [each.name for each in config.feeds if each.protocol != "fhir"]
+    wanted = [name for name in of_hl7v2 if name == feed] if feed else of_hl7v2
     if len(wanted) != 1:
-        what = f"no feed {feed!r}" if feed else "--feed is needed"
-        output.fail(f"{what}; configured: {', '.join(known)}", 2)
+        what = f"no feed {feed!r} of HL7 v2" if feed else "--feed is needed"
+        output.fail(f"{what}; configured: {', '.join(of_hl7v2) or 'none'}", 2)
     return known[wanted[0]]
 
 

@@ -82,6 +82,8 @@ class SourceProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     z_paths: dict[str, str] = msgspec.field(default_factory=dict)  # an empty standard field -> the Z field to read
 
 
+VISIT_KEYS = ("PV1-19", "PV1-50", "PID-18")
+"""The fields that may name the visit."""
 HL7V2_ONLY = (
     "match",
     "charset_default",

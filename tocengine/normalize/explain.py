@@ -58,7 +58,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     handled: bool = False
     elements: tuple[Element, ...] = ()
     flags: tuple[Element, ...] = ()  # path is the flag
-    unused: tuple[str, ...] = ()  # fields that changed nothing
+    unused: tuple[str, ...] = ()  # values that changed nothing here; MSH is the door's, which reads all of it
     problem: Problem | None = None  # it would go to quarantine
     records: tuple[EventRecord, ...] = ()
 
@@ -165,7 +165,7 @@ def explain(body: bytes, source: Source, received_at: datetime) -> Explanation:
         changed, decided = _run(bench, experiment.variants, outcome, lookups)
         if experiment.whole:
             changed = [path for path in changed if path not in fields]
-        elif not changed:
+        elif not changed and not experiment.place.startswith("MSH-"):
             unused.append(experiment.place)
         for path in changed:
             fields.setdefault(path, []).append(experiment.place)

@@ -22,7 +22,7 @@ from tocengine.model.event import Event, EventRecord, Merge, Rekeying
 from tocengine.model.facts import EncounterFacts, PatientFacts
 from tocengine.model.identity import Identifier
 from tocengine.model.message import ContentType, Message
-from tocengine.model.profile import Source
+from tocengine.model.profile import VISIT_KEYS, Source
 from tocengine.normalize.codes import Codes, Wrap, codes_for, plain
 from tocengine.normalize.go_live import GoLive
 from tocengine.normalize.output import bundle
@@ -189,8 +189,8 @@ def without_nulls(body: bytes) -> bytes:
 
 def _visit_key_field(path: str) -> tuple[str, int]:
     name, _, number = path.partition("-")
-    if path not in ("PV1-19", "PV1-50", "PID-18"):
-        raise ConfigurationError(f"visit_key {path!r}", hint="PV1-19, PV1-50 or PID-18")
+    if path not in VISIT_KEYS:
+        raise ConfigurationError(f"visit_key {path!r}", hint=", ".join(VISIT_KEYS))
     return name, int(number)
 
 

@@ -32,6 +32,7 @@ def test_flags_and_unused_fields_are_named() -> None:
     assert TableRow("class", "HOV", False) in flag.rows
     assert "ZZZ-1" in made.unused
     assert "PV1-36" not in made.unused
+    assert not [place for place in made.unused if place.startswith("MSH")]
 
 
 def test_a_refused_message_says_why() -> None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Collection, Hashable, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from tests.benchmarks import parsers, timing
 from tests.benchmarks.timing import row
 from tocengine.adapters.hl7v2_feed import HL7Feed
@@ -18,6 +20,7 @@ from tocengine.encounters.tracker import Batch
 from tocengine.errors import RefusedError
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
 from tocengine.formats.mllp import Frame, FrameReader, frame
+from tocengine.model.event import EventRecord
 from tocengine.model.ids import FacilityId, FeedName, MessageId, derive
 from tocengine.model.message import ContentType, Disposition, Message, Receipt
 from tocengine.model.profile import IdentifierDomain, SendingFacility, Source, SourceProfile
@@ -109,7 +112,7 @@ def _tracking(visits: Visits, normalizer: HL7v2Normalizer, now: datetime) -> Cal
             for encounter_id, visit, _, patient_id, body in open_visits
         }
         register = Register([Patient(patient_id=number, key=patient) for _, _, patient, number, _ in open_visits])
-        records = [discharge for _, discharge in told]
+        records = [_as_decoded(discharge) for _, discharge in told]
         late, _, _ = refolding(rows, [record.summary for record in records], register, Window())
         assert not late
         batch = Batch(rows, register, {}, Directory(), now)
@@ -120,6 +123,15 @@ def _tracking(visits: Visits, normalizer: HL7v2Normalizer, now: datetime) -> Cal
         return tracked
 
     return track
+
+
+def _as_decoded(record: EventRecord) -> EventRecord:
+    """The same event with nothing remembered of it yet."""
+    event = record.summary
+    assert event.visit is not None
+    assert event.patient is not None
+    visit, patient = msgspec.structs.replace(event.visit), msgspec.structs.replace(event.patient)
+    return EventRecord(msgspec.structs.replace(event, visit=visit, patient=patient), record.fhir)
 
 
 class _Takes:

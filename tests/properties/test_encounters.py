@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from tests.fixtures.visits import CONVERTED, DIRECTORY, EXPIRED, HOME, SNF, STILL, Chronicle, Visit, at
 from tests.properties.searching import examples
+from tocengine.encounters.facts import COVERED_BY_DISCHARGE, carried, standing
 from tocengine.encounters.fold import diff, fold
 from tocengine.encounters.machine import apply
 from tocengine.encounters.state import Folded
@@ -124,6 +125,32 @@ def test_apply_never_raises_whatever_comes_after_whatever(data: st.DataObject) -
         after, _ = apply(state, event)
         assert state == before
         state = after
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(histories(ANY))
+def test_what_is_carried_over_stands_as_it_was_announced(events: list[Event]) -> None:
+    chronicle = Chronicle(VISIT)
+    for event in events:
+        before = chronicle.body
+        chronicle.tell(event)
+        after = chronicle.body.folded
+        kept = before.announced[: carried(before, after)]
+        for entry, fact in zip(kept, standing(after, DIRECTORY), strict=False):
+            assert replace(fact, occurrence=entry.fact.occurrence, covered_by=entry.fact.covered_by) == entry.fact
+            assert entry.folded == fact.occurrence
+            assert entry.fact.covered_by in (fact.covered_by, COVERED_BY_DISCHARGE)
+        assert chronicle.body.announced[: len(kept)] == kept
+
+
+def test_an_arrival_is_carried_over_when_the_patient_is_discharged() -> None:
+    chronicle = Chronicle(VISIT)
+    chronicle.tell(VISIT.event("A01", "08:00", PatientClass.INPATIENT))
+    before = chronicle.body
+    chronicle.tell(VISIT.event("A03", "10:00", PatientClass.INPATIENT, disposition=HOME))
+    assert carried(before, chronicle.body.folded) == 1
+    known_now = VISIT.event("A08", "11:00", PatientClass.INPATIENT, person=PEOPLE[1])
+    assert carried(chronicle.body, apply(chronicle.body.folded, known_now)[0]) == 0
 
 
 @settings(max_examples=examples(100), deadline=None)

@@ -17,10 +17,8 @@ from tocengine.encounters.identity import (
     EdgeKind,
     Patient,
     Register,
-    encounter_id_of,
     keys_of,
     merges_patients,
-    patient_id_of,
     rekeyed_visits,
     visit_edges,
 )
@@ -91,7 +89,7 @@ class Town:
         coming = [*(each.record.summary for each in self.waiting), *events]
         for event in coming:
             for key in keys_of(event):
-                self.patients.setdefault(patient_id_of(key), Patient(patient_id=patient_id_of(key), key=key))
+                self.patients.setdefault(key.patient_id, Patient(patient_id=key.patient_id, key=key))
         regrouping = any(merges_patients(event) for event in coming)
         register = Register(
             [msgspec.structs.replace(patient) for patient in self.patients.values()],
@@ -99,11 +97,11 @@ class Town:
         )
         for event in coming:
             for visit in (*visits_of(event), *rekeyed_visits(event)):
-                if encounter_id_of(visit) not in self.rows and event.patient is not None:
-                    owner = patient_id_of(event.patient)
+                if visit.encounter_id not in self.rows and event.patient is not None:
+                    owner = event.patient.patient_id
                     body = EncounterBody(folded=Folded(visit=visit))
-                    self.rows[encounter_id_of(visit)] = Row(
-                        encounter_id=encounter_id_of(visit), visit=visit, owner_id=owner, patient_id=owner, body=body
+                    self.rows[visit.encounter_id] = Row(
+                        encounter_id=visit.encounter_id, visit=visit, owner_id=owner, patient_id=owner, body=body
                     )
         rows = {
             encounter_id: Row(

@@ -40,7 +40,7 @@ def accumulate(new: Folded, folded: Folded, event: Event, step: Step) -> tuple[s
     tags = set(location.sensitivity) if location else set()
     if said.disposition and said.disposition.care_setting is CareSetting.PSYCH:
         tags.add("PSY")
-    if not tags <= set(new.sensitivity):
+    if tags and not tags <= set(new.sensitivity):
         new.sensitivity = tuple(sorted(tags.union(new.sensitivity)))
     if location and location.part2:
         new.part2 = True

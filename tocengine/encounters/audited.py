@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from tocengine.encounters.identity import EdgeKind, edges_of, encounter_id_of, moves_of, patient_id_of, rekeyed_visits
+from tocengine.encounters.identity import EdgeKind, edges_of, moves_of, rekeyed_visits
 from tocengine.encounters.tracker import Batch
 from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.model.event import Event, EventRecord
@@ -28,7 +28,7 @@ def audited(
         event = record.summary
         identity = (event.message_id, event.part)
         visits = [event.visit] if event.visit else rekeyed_visits(event)[-1:]
-        encounter_id = encounter_id_of(visits[0]) if visits and event.handled else None
+        encounter_id = visits[0].encounter_id if visits and event.handled else None
         detail: dict[str, object] = {"feed": event.feed, "trigger": event.trigger, "answered": event.answered}
         if identity in waits:
             detail["release_at"] = waits[identity].release_at.isoformat()
@@ -83,11 +83,11 @@ def _keys_said(event: Event) -> list[dict[str, str]]:
     for move in moves_of(event):
         moved = {
             "kind": "MOVE",
-            "prior": str(patient_id_of(move.prior)),
-            "surviving": str(patient_id_of(move.surviving)),
+            "prior": str(move.prior.patient_id),
+            "surviving": str(move.surviving.patient_id),
         }
         if move.visit is not None:
-            moved["visit"] = str(encounter_id_of(move.visit))
+            moved["visit"] = str(move.visit.encounter_id)
         if move.account is not None:
             moved["account"] = str(move.account.account_id)
         said.append(moved)

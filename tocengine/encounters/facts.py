@@ -6,11 +6,12 @@ the latest one. All of it is a function of the folded state, so any arrival orde
 
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import islice
 from typing import Protocol
 
 from msgspec import UNSET
 
-from tocengine.encounters.state import Folded, Movement
+from tocengine.encounters.state import EncounterBody, Folded, Movement
 from tocengine.encounters.steps import says_converted, says_expired
 from tocengine.model.encounter import EncounterState, Fact, TransitionKind
 from tocengine.model.facts import Destination, EncounterFacts, PersonName
@@ -33,8 +34,11 @@ class Resolver(Protocol):
         """None where nobody or more than one matches."""
 
 
-def standing(folded: Folded, resolver: Resolver) -> tuple[Fact, ...]:
-    """The facts that stand, in the order of their movements; a death stands before the discharge it replaces."""
+def standing(folded: Folded, resolver: Resolver, after: int = 0) -> tuple[Fact, ...]:
+    """The facts that stand, in the order of their movements; a death stands before the discharge it replaces.
+
+    Without the first `after` of them, which the caller has (`carried`).
+    """
     person = _person(folded)
     return tuple(
         Fact(
@@ -47,8 +51,28 @@ def standing(folded: Folded, resolver: Resolver) -> tuple[Fact, ...]:
             watched=_digest(person, _watched(folded, kind, movement, resolver)),
             covered_by=_covered_by(folded, kind, movement),
         )
-        for kind, movement in _raised(folded)
+        for kind, movement in islice(_raised(folded), after, None)
     )
+
+
+def carried(body: EncounterBody, after: Folded) -> int:
+    """How many of the first facts announced stand in `after` exactly as they were announced: what comes at the end of a
+    history leaves what came before it alone. No discharge is among them, as what is known of it follows from the visit.
+
+    What is in `body` was announced of the same visits as are in `after`.
+    """
+    before, found = body.folded, 0
+    if before.expected is not None or after.expected is not None or not _same_person(before, after):
+        return 0
+    for movement, now in zip(before.movements, after.movements, strict=False):
+        if movement is not now or movement.kind in DISCHARGES:
+            break
+        if movement.kind is not None and not movement.reversed:
+            announced = body.announced[found] if found < len(body.announced) else None
+            if announced is None or (announced.fact.kind, announced.folded) != (movement.kind, movement.occurrence):
+                break
+            found += 1
+    return found
 
 
 def unchanged(before: Folded, after: Folded) -> bool:
@@ -66,8 +90,17 @@ def unchanged(before: Folded, after: Folded) -> bool:
         and before.facility == after.facility
         and before.dead_on_arrival == after.dead_on_arrival
         and (one is other or _discharge(one) == _discharge(other))
-        and (before.patient is after.patient or _person(before) == _person(after))
+        and _same_person(before, after)
     )
+
+
+def _same_person(before: Folded, after: Folded) -> bool:
+    one, other = before.patient, after.patient
+    if before.facility == after.facility and (
+        one is other or (one.names == other.names and one.birth_date == other.birth_date)
+    ):
+        return True
+    return _person(before) == _person(after)
 
 
 def _discharge(said: EncounterFacts) -> tuple[object, ...]:

@@ -16,6 +16,7 @@ from tocengine.encounters.facts import (
     DISCHARGES,
     ENDINGS,
     Resolver,
+    carried,
     standing,
     unchanged,
 )
@@ -76,7 +77,8 @@ def _of_visit(events: Sequence[Event], visit: VisitKey | None) -> bool:
 
 def in_order(folded: Folded, event: Event) -> bool:
     """Whether one `apply` of `event` gives what folding anew would give."""
-    if folded.last is not None and event.order_key <= folded.last:
+    last = folded.last
+    if last is not None and event.recorded.at <= last[0] and event.order_key <= last:
         return False
     if event.processing is Processing.TEST:
         return event.visit == folded.visit and (folded.rehearsal or folded.last is None)
@@ -112,10 +114,11 @@ def diff(
     joining = any(entry.folded == JOINED for entry in body.announced)
     if unchanged(body.folded, folded) and not joining:
         return Diff(body=msgspec.structs.replace(body, folded=folded))
-    facts = standing(folded, resolver)
+    kept = 0 if joining else carried(body, folded)
+    facts = standing(folded, resolver, kept)
     if not facts and not body.announced:
         return Diff(body=msgspec.structs.replace(body, folded=folded))
-    paired, gone = _pair(facts, body.announced)
+    paired, gone = _pair(facts, body.announced[kept:])
     adopted = body.adopted
     if joining:
         adopted, gone = _absorb(encounter_id, facts, paired, gone, adopted)
@@ -134,10 +137,10 @@ def diff(
             later_end = True
     announced.reverse()
     transitions.reverse()
-    cancelled = _cancelled(gone, folded)
-    taken_back = maker.cancellations(gone, cancelled)
+    cancelled = _cancelled(gone, folded) if gone else ()
+    taken_back = maker.cancellations(gone, cancelled) if cancelled else ()
     return Diff(
-        body=EncounterBody(folded=folded, announced=tuple(announced), used=used, adopted=adopted),
+        body=EncounterBody(folded=folded, announced=(*body.announced[:kept], *announced), used=used, adopted=adopted),
         transitions=(*taken_back, *transitions),
         cancelled=cancelled,
     )
@@ -149,6 +152,8 @@ def _pair(
     """Standing facts with what was announced of each, by (kind, digest) and then by (kind, folded occurrence)."""
     paired: dict[tuple[TransitionKind, int], Announced] = {}
     left = list(announced)
+    if not left:
+        return paired, left
     for matches in (_same_in_place, _same, _in_place):
         for fact in facts:
             if fact.key in paired:

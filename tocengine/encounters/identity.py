@@ -15,7 +15,6 @@ from tocengine.encounters.state import OrderKey
 from tocengine.model.event import Event, Move, Processing
 from tocengine.model.identity import PatientKey, VisitKey
 from tocengine.model.ids import EncounterId, MessageId, PatientId
-from tocengine.model.remembering import remembered
 
 
 class EdgeKind(StrEnum):
@@ -179,7 +178,7 @@ class Register:
 
     def root(self, key: PatientKey) -> PatientId:
         """The surviving patient a key means now."""
-        return self.root_of(patient_id_of(key))
+        return self.root_of(key.patient_id)
 
     def root_of(self, patient_id: PatientId) -> PatientId:
         """The surviving patient of a patient id."""
@@ -219,7 +218,7 @@ class Register:
 
     def person_numbers(self, root: PatientId) -> list[PatientId]:
         """The ids of `keys`."""
-        return [patient_id_of(key) for key in self.keys(root)]
+        return [key.patient_id for key in self.keys(root)]
 
     def regrouping(self) -> set[PatientId]:
         """The roots of everybody whom a merge of the batch may give another family."""
@@ -280,18 +279,6 @@ class VisitRegister:
             for key in sorted(self._forest.members() | before.members())
         }
         return survivors, _ruled(before, self._forest, event)
-
-
-@remembered(16_384)
-def encounter_id_of(visit: VisitKey) -> EncounterId:
-    """`visit.encounter_id`, which costs a hash, kept for the visits of the last minutes."""
-    return visit.encounter_id
-
-
-@remembered(16_384)
-def patient_id_of(key: PatientKey) -> PatientId:
-    """`key.patient_id`, likewise."""
-    return key.patient_id
 
 
 def keys_of(event: Event) -> list[PatientKey]:

@@ -4,7 +4,7 @@ inpatient visit it became, known by the account number, or by patient, facility 
 What it says depends on the states of the two visits alone, never on which of them was heard of first.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
@@ -68,9 +68,19 @@ def bearing(folded: Folded) -> tuple[object, ...]:
     )
 
 
-def related(folded: Folded, others: Iterable[Folded]) -> Folded:
+def bears(before: Folded, after: Folded) -> bool:
+    """Whether that differs, which for most messages shows at once."""
+    if before.movements is after.movements and before.encounter is after.encounter:
+        one = (before.facility, before.rehearsal, before.sensitivity, before.part2)
+        return one != (after.facility, after.rehearsal, after.sensitivity, after.part2)
+    return bearing(before) != bearing(after)
+
+
+def related(folded: Folded, others: Sequence[Folded]) -> Folded:
     """`folded` with what its patient's other visits at the same facility make of it."""
     became, began, overlaps = None, None, False
+    if not others and folded.became_stay is None and folded.began_as is None and OVERLAPS not in folded.flags:
+        return folded
     for other in others:
         if other.facility != folded.facility or other.rehearsal != folded.rehearsal:
             continue

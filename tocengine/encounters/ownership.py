@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 import msgspec
 from msgspec import UNSET
 
-from tocengine.encounters.identity import Forest, Register, patient_id_of
+from tocengine.encounters.identity import Forest, Register
 from tocengine.model.event import Event, Move, Processing
 from tocengine.model.identity import AccountKey, VisitKey
 from tocengine.model.ids import PatientId
@@ -40,7 +40,7 @@ def owned(
     for event in history:
         (own if event.visit in visits else others).append(event)
     first = _first(own, visit)
-    found = _Owner(visit, visits, register, accounts, patient_id_of(first.patient) if first and first.patient else None)
+    found = _Owner(visit, visits, register, accounts, first.patient.patient_id if first and first.patient else None)
     said = {(event.message_id, event.part): event for event in statements}
     for event in sorted([*own, *said.values()], key=lambda event: event.order_key):
         found.follow(event)
@@ -84,7 +84,7 @@ class _Owner:
                 self.account = AccountKey(event.visit.domain, said.account_number)
             if event.patient is not None and self.owner is not None and event.visit == self.visit:
                 at = event.recorded.at
-                if self.register.person(patient_id_of(event.patient), at) != self.register.person(self.owner, at):
+                if self.register.person(event.patient.patient_id, at) != self.register.person(self.owner, at):
                     self.contradicting.add((event.message_id, event.part))
         elif event.rekeying is not None:
             for move in event.rekeying.moves:
@@ -93,7 +93,7 @@ class _Owner:
     def _move(self, event: Event, move: Move) -> None:
         if not self._concerns(move):
             return
-        prior, surviving = patient_id_of(move.prior), patient_id_of(move.surviving)
+        prior, surviving = move.prior.patient_id, move.surviving.patient_id
         root = self.register.root_of
         theirs = self.owner is None or self._was(prior, event) or root(self.owner) == root(surviving)
         if theirs:
@@ -125,7 +125,7 @@ class _Owner:
         """Whether what `event` says of a person is about the owner."""
         if event.patient is None or self.owner is None:
             return True
-        meant = self.register.person(patient_id_of(event.patient), event.recorded.at)
+        meant = self.register.person(event.patient.patient_id, event.recorded.at)
         return meant == self.register.root_of(self.owner)
 
     def without_others(self, event: Event) -> Event:

@@ -11,7 +11,7 @@ import msgspec
 
 from tocengine.encounters.audited import audited
 from tocengine.encounters.holdback import HeldBack, Window
-from tocengine.encounters.identity import Register, encounter_id_of, patient_id_of
+from tocengine.encounters.identity import Register
 from tocengine.encounters.postgres_due import AT_ONCE, StaleAfter, fire_due, store_due
 from tocengine.encounters.postgres_held import count_waiting, read_ended, read_waiting, store_waiting, take_out
 from tocengine.encounters.postgres_identity import (
@@ -253,7 +253,7 @@ class PostgresTracker:
             if record is None or row.folded.events != 1:
                 continue
             patient = record.summary.patient
-            if record.summary.visit == row.visit and patient and patient_id_of(patient) == row.patient_id:
+            if record.summary.visit == row.visit and patient and patient.patient_id == row.patient_id:
                 self._charts[encounter.snapshot.snapshot_id] = bytes(record.fhir)
 
     async def _charts_of(self, transaction: Transaction, snapshots: Iterable[Snapshot]) -> dict[SnapshotId, bytes]:
@@ -286,11 +286,11 @@ class PostgresTracker:
         row = self._batch.rows[encounter_id]
         names = {}
         if visit is not None and visit != row.visit:
-            names[str(encounter_id_of(visit))] = str(encounter_id)
+            names[str(visit.encounter_id)] = str(encounter_id)
         theirs = True
-        if patient is not None and patient_id_of(patient) != row.patient_id:
-            names[str(patient_id_of(patient))] = str(row.patient_id)
-            theirs = self._batch.register.person(patient_id_of(patient), at) == row.patient_id
+        if patient is not None and patient.patient_id != row.patient_id:
+            names[str(patient.patient_id)] = str(row.patient_id)
+            theirs = self._batch.register.person(patient.patient_id, at) == row.patient_id
         return renamed(fhir, names, with_person=theirs) if names else fhir
 
     async def _publish_inside(self, transaction: Transaction, batch: Batch) -> None:

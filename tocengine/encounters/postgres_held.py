@@ -8,7 +8,6 @@ import asyncpg
 import msgspec
 
 from tocengine.encounters.holdback import Waiting, partition_of, released
-from tocengine.encounters.identity import encounter_id_of
 from tocengine.errors import HeldRowError
 from tocengine.formats.packing import pack, unpack
 from tocengine.model.event import Event, EventRecord, LoggedEvent
@@ -36,7 +35,7 @@ async def read_waiting(transaction: Transaction, records: Sequence[EventRecord])
         SQL["read_waiting"],
         list(until),
         list(until.values()),
-        [encounter_id_of(visit) for visit in visits],
+        [visit.encounter_id for visit in visits],
         [record.summary.message_id for record in records if record.summary.revision],
     )
     return _read(rows)

@@ -20,7 +20,6 @@ from tocengine.encounters.identity import (
     keys_of,
     merges_patients,
     moved_to,
-    patient_id_of,
     visit_edges,
 )
 from tocengine.formats.packing import unpack
@@ -37,7 +36,7 @@ _decode_event = msgspec.json.Decoder(Event).decode
 
 async def lock_register(transaction: Transaction, events: Sequence[Event], now: datetime) -> Register:
     """The patients `events` name with their families, and all whom a merge among `events` may concern, locked."""
-    keys = {patient_id_of(key): key for event in events for key in keys_of(event)}
+    keys = {key.patient_id: key for event in events for key in keys_of(event)}
     if not keys:
         return Register([])
     await _insert(transaction, keys.values(), now)
@@ -47,7 +46,7 @@ async def lock_register(transaction: Transaction, events: Sequence[Event], now: 
 
 
 async def _insert(transaction: Transaction, keys: Iterable[PatientKey], now: datetime) -> None:
-    known = sorted({patient_id_of(key): key for key in keys}.items())
+    known = sorted({key.patient_id: key for key in keys}.items())
     await transaction.execute(
         SQL["insert_patients"],
         [patient_id for patient_id, _ in known],
@@ -133,7 +132,7 @@ async def read_statements(
         for row in await transaction.fetch(SQL["read_statements"], list(wanted)):
             event = _decode_event(unpack(row["summary"]))
             said[row["patient_id"]].append(event)
-            others.update({patient_id_of(key): key for key in moved_to(event)})
+            others.update({key.patient_id: key for key in moved_to(event)})
         unknown = {number: key for number, key in others.items() if not register.knows(number)}
         if unknown:
             register.add((await _lock(transaction, unknown))[0])

@@ -15,11 +15,9 @@ import msgspec
 from tocengine.encounters.identity import (
     Edge,
     Register,
-    encounter_id_of,
     keys_of,
     merges_patients,
     moved_from,
-    patient_id_of,
     rekeyed_visits,
     rekeys,
 )
@@ -91,8 +89,8 @@ async def mark_fresh(
         [event.answered for event in events],
         [event.received_at for event in events],
         ["TRACKED" if event.handled else "NOT_HANDLED" for event in events],
-        [encounter_id_of(event.visit) if event.visit and event.handled else None for event in events],
-        [patient_id_of(event.patient) if event.patient else None for event in events],
+        [event.visit.encounter_id if event.visit and event.handled else None for event in events],
+        [event.patient.patient_id if event.patient else None for event in events],
     )
     left = {(row["message_id"], row["revision"], row["part"]) for row in marked}
     fresh: list[EventRecord] = []
@@ -117,7 +115,7 @@ async def lock_encounters(
     new: dict[EncounterId, tuple[VisitKey, Event]] = {}
     for event in events:
         for visit in (*visits_of(event), *rekeyed_visits(event)):
-            new.setdefault(encounter_id_of(visit), (visit, event))
+            new.setdefault(visit.encounter_id, (visit, event))
     people, leaving = _numbers(events, register)
     if not new and not people and not homes:
         return {}
@@ -146,7 +144,7 @@ def _also_concerned(events: Sequence[Event], rows: Mapping[EncounterId, Row], re
     found: set[PatientId] = set()
     for event in events:
         for visit in visits_of(event) if event.patient is not None else ():
-            home = rows[encounter_id_of(visit)]
+            home = rows[visit.encounter_id]
             row = rows.get(home.survivor_id, home) if home.survivor_id is not None else home
             named = register.root(event.patient) if event.patient is not None else row.patient_id
             changes_hands = visit == event.visit and row.folded.last is not None and row.patient_id != named
@@ -183,7 +181,7 @@ async def _insert_encounters(
         ids,
         [new[i][0].domain for i in ids],
         [new[i][0].value for i in ids],
-        [patient_id_of(patient) if (patient := new[i][1].patient) else None for i in ids],
+        [patient.patient_id if (patient := new[i][1].patient) else None for i in ids],
         [new[i][1].feed for i in ids],
         [new[i][1].facility for i in ids],
         now,
@@ -216,7 +214,7 @@ async def former_homes(transaction: Transaction, events: Sequence[Event]) -> Hom
     if again:
         for row in await transaction.fetch(SQL["former_homes"], [message_id for message_id, _ in again]):
             event = again.get((row["message_id"], row["part"]))
-            if event and row["encounter_id"] not in {encounter_id_of(visit) for visit in visits_of(event)}:
+            if event and row["encounter_id"] not in {visit.encounter_id for visit in visits_of(event)}:
                 homes.setdefault(row["encounter_id"], []).append((row["message_id"], row["part"]))
     return homes
 

@@ -14,7 +14,6 @@ from tocengine.encounters.identity import (
     keys_of,
     moved_from,
     moved_to,
-    patient_id_of,
     rekeys,
 )
 from tocengine.encounters.ownership import owned
@@ -157,13 +156,13 @@ async def _people(
     connection: Transaction, owner: PatientId, history: Iterable[Learned]
 ) -> tuple[Register, list[Learned]]:
     """Everybody whom a visit was ever filed under or its messages name, and what was said of them by itself."""
-    ids = {owner, *(patient_id_of(key) for each in history for key in keys_of(each.event))}
+    ids = {owner, *(key.patient_id for each in history for key in keys_of(each.event))}
     while True:
         patients = await read_families(connection, ids)
         ids.update(patient.patient_id for patient in patients)
         rows = await connection.fetch(QUERIES["encounter_statements"], list(ids))
         said = [Learned(row["learned_at"], _decode_event(unpack(row["summary"])), of_person=True) for row in rows]
-        moved = {patient_id_of(key) for each in said for key in (*moved_from(each.event), *moved_to(each.event))}
+        moved = {key.patient_id for each in said for key in (*moved_from(each.event), *moved_to(each.event))}
         if moved <= ids:
             return Register(patients), said
         ids |= moved

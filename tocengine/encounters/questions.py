@@ -1,6 +1,5 @@
 """Owns what a batch asks of a person, and which earlier questions have answered themselves. Pure."""
 
-from collections.abc import Iterable
 from datetime import datetime
 
 from tocengine.encounters.ownership import CONTRADICTS
@@ -51,8 +50,10 @@ class Questions:
         self._items.pop((kind, subject), None)
         self.closed[kind, subject] = None
 
-    def flagged(self, row: Row, before: Iterable[str], after: Iterable[str], event: Event) -> None:
+    def flagged(self, row: Row, before: tuple[str, ...], after: tuple[str, ...], event: Event) -> None:
         """What the flags of an encounter that came ask, and those that went no longer do."""
+        if before == after:
+            return
         was, now = set(before) & FOR_A_PERSON.keys(), set(after) & FOR_A_PERSON.keys()
         for flag in sorted(now - was):
             self.ask(K.ENCOUNTER_FLAGGED, f"{row.encounter_id}|{flag}", FOR_A_PERSON[flag], event, row)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tocengine.encounters.fold import in_order
 from tocengine.encounters.holdback import Arrivals, Window
-from tocengine.encounters.identity import Register, keys_of, moves_of, patient_id_of, rekeyed_visits, rekeys
+from tocengine.encounters.identity import Register, keys_of, moves_of, rekeyed_visits, rekeys
 from tocengine.encounters.rows import Row, is_statement, root_row, visits_of
 from tocengine.encounters.state import Folded
 from tocengine.model.event import Event, Processing
@@ -30,8 +30,9 @@ def refolding(
     undescribed = {encounter_id for encounter_id, row in rows.items() if row.undescribed}
     ahead: dict[EncounterId, Folded] = {}  # as far as order is concerned, after the events before
     for event in events:
+        wait = window.of(event)
         if rekeys(event):
-            some_may_wait = some_may_wait or bool(moves_of(event) and window.of(event))
+            some_may_wait = some_may_wait or bool(moves_of(event) and wait)
             merged.update(register.root(key) for key in keys_of(event))
             late.update(root_row(rows, visit).encounter_id for visit in rekeyed_visits(event))
         if is_statement(event) and event.patient is not None:
@@ -40,16 +41,17 @@ def refolding(
             touched = [row for row in rows.values() if row.patient_id == root]
         else:
             touched = [root_row(rows, visit) for visit in visits_of(event)]
+        home = event.visit.encounter_id if event.visit is not None else None
         for row in touched:
             folded = ahead.get(row.encounter_id) or row.folded
-            waits = window.of(event) and arrivals.may_wait(row.encounter_id, row.folded, event)
+            waits = wait and arrivals.may_wait(row.encounter_id, row.folded, event)
             some_may_wait = some_may_wait or bool(waits)
             again = event.revision or event.released_at or waits or row.encounter_id in undescribed
-            own = event.visit is not None and root_row(rows, event.visit) is row
+            own = home is not None and home in rows and rows[home].root_id == row.encounter_id
             if again or (own and names_another(owners, row, event, register)) or not in_order(folded, event):
                 late.add(row.encounter_id)
             elif row.encounter_id not in late:  # one that folds anew does so once for all
-                if folded.last is None and event.visit != row.visit:
+                if _leaves_undescribed(folded, event):
                     undescribed.add(row.encounter_id)
                 ahead[row.encounter_id] = Folded(
                     visit=folded.visit, last=event.order_key, rehearsal=_rehearses(folded, event)
@@ -62,7 +64,7 @@ def refolding(
             late.add(row.encounter_id)
     late.update(row.encounter_id for row in rows.values() if row.survivor_id in late)
     patients = {rows[encounter_id].patient_id for encounter_id in late} | merged
-    for event in events:  # the first word on whose a visit is may come now
+    for event in events if late else ():  # the first word on whose a visit is may come now
         if event.patient is not None and any(root_row(rows, visit).encounter_id in late for visit in visits_of(event)):
             patients.add(register.root(event.patient))
     return late, {root for root in patients if register.statements(root)}, some_may_wait
@@ -80,7 +82,12 @@ def names_another(owners: dict[EncounterId, PatientId], row: Row, event: Event, 
 def named_in(rows: Mapping[EncounterId, Row], late: Iterable[EncounterId]) -> set[PatientId]:
     """The patients whom the histories of `late` name: any of them may turn out to be the owner."""
     events = (event for encounter_id in late for event in (rows[encounter_id].history or {}).values())
-    return {patient_id_of(event.patient) for event in events if event.patient is not None}
+    return {event.patient.patient_id for event in events if event.patient is not None}
+
+
+def _leaves_undescribed(folded: Folded, event: Event) -> bool:
+    """Whether `event` is the first of a visit and says nothing of it."""
+    return folded.last is None and (event.visit != folded.visit)
 
 
 def _rehearses(folded: Folded, event: Event) -> bool:

@@ -5,7 +5,6 @@ from uuid import UUID
 
 import msgspec
 
-from tocengine.encounters.identity import encounter_id_of
 from tocengine.encounters.snapshots import snapshot_of
 from tocengine.encounters.state import EncounterBody, Folded
 from tocengine.encounters.steps import link_of
@@ -83,5 +82,5 @@ def is_statement(event: Event) -> bool:
 
 def root_row(rows: Mapping[EncounterId, Row], visit: VisitKey) -> Row:
     """The row that everything said of `visit` goes to: its own, or that of the visit it was merged into."""
-    row = rows[encounter_id_of(visit)]
+    row = rows[visit.encounter_id]
     return row if row.survivor_id is None else rows[row.survivor_id]

@@ -16,15 +16,13 @@ from tocengine.encounters.holdback import HeldBack, Window, partition_of
 from tocengine.encounters.identity import (
     Edge,
     Register,
-    encounter_id_of,
     keys_of,
     moved_from,
     moved_to,
     moves_of,
-    patient_id_of,
     rekeys,
 )
-from tocengine.encounters.joining import bearing, concerns_others, kept, related
+from tocengine.encounters.joining import bears, concerns_others, kept, related
 from tocengine.encounters.machine import WATCHED_AFTER_CLOSE
 from tocengine.encounters.ownership import CONTRADICTS, owned, without_person
 from tocengine.encounters.questions import Questions
@@ -71,11 +69,12 @@ class Batch:
                 held.forget(event)
             while ended := held.next_ended(partition_of(record), event.received_at):
                 self._apply_and_follow(ended)
-        row = self._row_of(event)
-        if row is not None and event.visit and held.takes(row.folded, record, encounter_id_of(event.visit)):
-            return
-        if self._moves_between_people(event) and held.holds(record, EncounterId(event.message_id)):
-            return
+        if held.window.of(event):
+            row = self._row_of(event)
+            if row is not None and event.visit and held.takes(row.folded, record, event.visit.encounter_id):
+                return
+            if self._moves_between_people(event) and held.holds(record, EncounterId(event.message_id)):
+                return
         self._apply_and_follow(record)
 
     def _apply_and_follow(self, record: EventRecord) -> None:
@@ -85,7 +84,7 @@ class Batch:
         row = self._row_of(event) if self.held.waiting else None
         if row is None or event.visit is None:
             return
-        home = encounter_id_of(event.visit)
+        home = event.visit.encounter_id
         while ready := self.held.next_ready(home, row.folded, event.known_since):
             self._apply(ready)
 
@@ -96,7 +95,7 @@ class Batch:
         return any(self.register.root(move.prior) != self.register.root(move.surviving) for move in moves)
 
     def _row_of(self, event: Event) -> Row | None:
-        if event.visit is None or encounter_id_of(event.visit) not in self.rows:
+        if event.visit is None or event.visit.encounter_id not in self.rows:
             return None
         return root_row(self.rows, event.visit)
 
@@ -108,16 +107,21 @@ class Batch:
         if is_statement(event):
             self._state(record, rekeyed)
         renewed: set[PatientId] = set()
+        own: Row | None = None
         for visit in visits_of(event):
-            home, row = self.rows[encounter_id_of(visit)], root_row(self.rows, visit)
+            home = self.rows[visit.encounter_id]
+            row = home if home.survivor_id is None else self.rows[home.survivor_id]
+            if own is None:
+                own = row
             before, owner = row.folded, row.patient_id
             self._advance(row, event, home, anew=row.encounter_id in rekeyed)
             if before.last is not None and row.patient_id != owner:
                 renewed |= {owner, row.patient_id}
-            elif bearing(before) != bearing(row.folded):
+            elif bears(before, row.folded):
                 renewed.add(row.patient_id)
             self.stored.append(Stored(home.encounter_id, record, visit != event.visit))
-        own = self._row_of(event)
+        if own is None:
+            own = self._row_of(event)
         if own is not None and own.patient_id not in renewed and concerns_others(event):
             self._relate({own.patient_id}, event, own)
         if rekeyed:
@@ -127,7 +131,7 @@ class Batch:
 
     def _relate(self, patients: Collection[PatientId], event: Event, own: Row | None = None) -> None:
         """Renews what the visits of patients make of each other, the event's own one first."""
-        for patient_id in sorted(patients):
+        for patient_id in sorted(patients) if len(patients) > 1 else patients:
             rows = [row for row in self._rows_of(patient_id) if row.survivor_id is None]
             if own is not None and len(rows) == 1:
                 continue
@@ -180,13 +184,13 @@ class Batch:
             return event
         own = event.visit == row.visit
         if not own:
-            home = self.rows.get(encounter_id_of(event.visit))
+            home = self.rows.get(event.visit.encounter_id)
             if home is None or home.survivor_id != row.encounter_id:
                 return event  # of another visit, which names this one
             event = msgspec.structs.replace(event, visit=row.visit)
         if event.patient is None:
             return event
-        number = patient_id_of(event.patient)
+        number = event.patient.patient_id
         if row.folded.last is None:
             self._belongs(row, number)
         if self.register.person(number, event.recorded.at) == row.patient_id:
@@ -223,7 +227,7 @@ class Batch:
         if not self.statements:
             return []
         history = [event for each in self._names(row) for event in (self.rows[each].history or {}).values()]
-        numbers = {row.owner_id, *(patient_id_of(event.patient) for event in history if event.patient)}
+        numbers = {row.owner_id, *(event.patient.patient_id for event in history if event.patient)}
         found: list[Event] = []
         seen: set[PatientId] = set()
         while numbers:
@@ -231,7 +235,7 @@ class Batch:
                 if number not in seen:
                     seen.add(number)
                     found += self.statements.get(number, ())
-            numbers = {patient_id_of(key) for event in found for key in moved_to(event)} - seen
+            numbers = {key.patient_id for event in found for key in moved_to(event)} - seen
         return found
 
     def _settle(self, row: Row, folded: Folded, event: Event) -> None:
@@ -257,7 +261,7 @@ class Batch:
         """What an event says of a person, for every visit that is open or just closed; `rekeyed` fold anew by it."""
         event = record.summary
         assert event.patient is not None
-        for number in dict.fromkeys(patient_id_of(key) for key in (event.patient, *moved_from(event))):
+        for number in dict.fromkeys(key.patient_id for key in (event.patient, *moved_from(event))):
             self.register.stated(number)
             self.statements.setdefault(number, []).append(event)
             self.stated.append((number, record))
@@ -266,7 +270,7 @@ class Batch:
             if row.survivor_id is None:
                 self._settle(row, self._refolded(row, event), event)
         self.rekeying.refuse_moves(event)
-        meant = self.register.person(patient_id_of(event.patient), event.recorded.at)
+        meant = self.register.person(event.patient.patient_id, event.recorded.at)
         for row in self.rows.values():
             about = row.patient_id == meant and row.survivor_id is None and row.encounter_id not in rekeyed
             if about and row.folded.last is not None and _still_watched(row.folded, event):
@@ -284,7 +288,7 @@ class Batch:
         """The encounters that were touched and of which anything is known, in the order of their ids."""
         return [
             self._tracked(row)
-            for _, row in sorted(self.rows.items())
+            for row in sorted(self.rows.values(), key=lambda row: row.encounter_id.bytes)
             if row.event is not None and row.survivor_id is None and row.folded.state is not EncounterState.NONE
         ]
 

@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -113,7 +114,7 @@ class UnmappedCode(msgspec.Struct, frozen=True, order=True):
         return cls(table, text if CODE.fullmatch(text) else NO_CODE)
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """The typed summary the engine tracks and routes on; the exchangeable content travels beside it as FHIR.
 
     `trigger` is the HL7 v2 trigger (FHIR messages get the trigger they are equivalent to). Canonical order
@@ -156,7 +157,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """When it came to count: on receipt, or when it was released."""
         return self.released_at or self.received_at
 
-    @property
+    @cached_property
     def order_key(self) -> tuple[datetime, int, datetime, str]:
         """Recorded, then MSH-13, then received, then the id, so that the order is total."""
         return self.recorded.at, self.sequence or 0, self.received_at, self.message_id.hex

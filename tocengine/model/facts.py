@@ -6,6 +6,7 @@ deletes it (a field sent as ``""``), a value replaces it.
 
 from collections.abc import Sequence
 from enum import StrEnum
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
@@ -160,12 +161,18 @@ class EncounterFacts(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     diagnosis_changes: tuple[DiagnosisChange, ...] | UnsetType = UNSET  # only of one message: `overlay` applies them
 
 
+_VALUES = {kind: attrgetter(*kind.__struct_fields__) for kind in (PatientFacts, EncounterFacts)}
 FactsT = TypeVar("FactsT", PatientFacts, EncounterFacts)
 
 
 def overlay(known: FactsT, said: FactsT) -> FactsT:
     """`known` with every field that `said` states (a value, or None to delete) replaced."""
-    stated = {name: value for name in said.__struct_fields__ if (value := getattr(said, name)) is not UNSET}
+    of_kind = type(said)
+    stated = {
+        name: value
+        for name, value in zip(of_kind.__struct_fields__, _VALUES[of_kind](said), strict=True)
+        if value is not UNSET
+    }
     changes = stated.pop("diagnosis_changes", None)
     if changes is not None and isinstance(known, EncounterFacts):
         stated["diagnoses"] = _changed(stated.get("diagnoses", known.diagnoses) or (), changes)

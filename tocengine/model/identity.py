@@ -1,10 +1,15 @@
 """Owns the keys by which patients, visits, people and organizations are known: never a bare number."""
 
+from functools import cached_property
 from uuid import UUID
 
 import msgspec
 
 from tocengine.model.ids import AccountId, EncounterId, PatientId, derive
+from tocengine.model.remembering import remembered
+
+_id_of = remembered(32_768)(derive)
+"""Of the keys of the last minutes: every message names its own again, and each costs a hash."""
 
 
 class Identifier(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -15,28 +20,28 @@ class Identifier(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str | None = None
 
 
-class PatientKey(msgspec.Struct, frozen=True, order=True):
+class PatientKey(msgspec.Struct, frozen=True, order=True, dict=True):
     """Assigning authority and medical record number; `domain` is the configured name, aliases resolved."""
 
     domain: str
     value: str
 
-    @property
+    @cached_property
     def patient_id(self) -> PatientId:
         """The stable id of the patient record with this key (before any merge)."""
-        return PatientId(derive("patient", self.domain, self.value))
+        return PatientId(_id_of("patient", self.domain, self.value))
 
 
-class VisitKey(msgspec.Struct, frozen=True, order=True):
+class VisitKey(msgspec.Struct, frozen=True, order=True, dict=True):
     """Assigning authority and visit number, from the one field the source profile names."""
 
     domain: str
     value: str
 
-    @property
+    @cached_property
     def encounter_id(self) -> EncounterId:
         """The stable id of the encounter with this key (before any merge)."""
-        return EncounterId(derive("encounter", self.domain, self.value))
+        return EncounterId(_id_of("encounter", self.domain, self.value))
 
 
 class AccountKey(msgspec.Struct, frozen=True, order=True):

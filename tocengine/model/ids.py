@@ -30,14 +30,19 @@ def derive(kind: str, *parts: str | bytes) -> UUID:
 
     Each part is length-prefixed, so that ("ab", "c") and ("a", "bc") differ.
     """
-    return UUID(derive_text(kind, *parts))
+    text = _digest(kind, parts)
+    return UUID(int=int(f"{text[:12]}8{text[13:16]}{_VARIANT[text[16]]}{text[17:32]}", 16))
 
 
 def derive_text(kind: str, *parts: str | bytes) -> str:
     """As `derive`, as text: a message needs a dozen of them, and nobody their objects."""
+    text = _digest(kind, parts)
+    return f"{text[:8]}-{text[8:12]}-8{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
+
+
+def _digest(kind: str, parts: tuple[str | bytes, ...]) -> str:
     chunks = [kind.encode()]
     for part in parts:
         raw = part.encode() if isinstance(part, str) else part
         chunks += (len(raw).to_bytes(4, "big"), raw)
-    text = hashlib.sha256(b"".join(chunks)).hexdigest()
-    return f"{text[:8]}-{text[8:12]}-8{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
+    return hashlib.sha256(b"".join(chunks)).hexdigest()

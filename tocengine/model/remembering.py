@@ -9,8 +9,6 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TypeVar, TypeVarTuple
 
-from tocengine.model.identity import PatientKey, VisitKey
-
 Said = TypeVarTuple("Said")
 Found = TypeVar("Found")
 
@@ -19,10 +17,11 @@ LONGEST = 256
 
 
 def length(said: object) -> int:
-    """Characters of a text or of a key, both of which senders choose; 0 of anything else."""
+    """Characters of a text or of a key (`domain`, `value`), both of which senders choose; 0 of anything else."""
     if isinstance(said, str | bytes):
         return len(said)
-    return len(said.domain) + len(said.value) if isinstance(said, PatientKey | VisitKey) else 0
+    domain, value = getattr(said, "domain", None), getattr(said, "value", None)
+    return len(domain) + len(value) if isinstance(domain, str) and isinstance(value, str) else 0
 
 
 def remembered(maxsize: int) -> Callable[[Callable[[*Said], Found]], Callable[[*Said], Found]]:

@@ -10,10 +10,12 @@ import msgspec
 from tocengine.model.directory import Recipient, RecipientKind
 from tocengine.model.facts import Destination
 from tocengine.model.ids import FeedName, RecipientId
+from tocengine.model.remembering import remembered
 
 _NO_WORD = re.compile(r"[\W_]+")
 
 
+@remembered(4096)
 def normalized_alias(text: str) -> str:
     """The spelling under which an alias is compared: compatibility forms, case, punctuation and spacing do not count.
 

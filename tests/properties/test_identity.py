@@ -301,3 +301,14 @@ def test_two_links_to_a_visit_nobody_has_described_may_come_in_one_batch() -> No
     )
     town.take(_recorded(Visit("V4", "C").event("A04", "07:00", PatientClass.EMERGENCY)))
     assert {row.body.folded.state.value for row in town.surviving()} == {"INPATIENT", "ED"}
+
+
+def test_a_message_that_says_nothing_of_its_visit_may_be_the_first_of_two_in_one_batch() -> None:
+    """A movement that is only stored (Z99 that inserts one) leaves the visit undescribed: the next one folds anew."""
+    town = Town()
+    town.take(
+        _recorded(Visit("V1", "A").event("Z99", "08:00", PatientClass.INPATIENT)),
+        _recorded(Visit("V1", "A").event("A01", "08:05", PatientClass.INPATIENT)),
+        _recorded(Visit("V1", "A").event("A08", "08:10", PatientClass.INPATIENT)),
+    )
+    assert [row.body.folded.state.value for row in town.surviving()] == ["INPATIENT"]

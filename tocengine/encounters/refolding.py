@@ -8,6 +8,7 @@ from tocengine.encounters.holdback import Arrivals, Window
 from tocengine.encounters.identity import Register, keys_of, moves_of, rekeyed_visits, rekeys
 from tocengine.encounters.rows import Row, is_statement, root_row, visits_of
 from tocengine.encounters.state import Folded
+from tocengine.encounters.steps import Step, step_of
 from tocengine.model.event import Event, Processing
 from tocengine.model.ids import EncounterId, PatientId
 
@@ -86,8 +87,8 @@ def named_in(rows: Mapping[EncounterId, Row], late: Iterable[EncounterId]) -> se
 
 
 def _leaves_undescribed(folded: Folded, event: Event) -> bool:
-    """Whether `event` is the first of a visit and says nothing of it."""
-    return folded.last is None and (event.visit != folded.visit)
+    """Whether `event` is the first of a visit and says nothing of it: of another visit, or stored only."""
+    return folded.last is None and (event.visit != folded.visit or step_of(event, folded.visit) is Step.IGNORE)
 
 
 def _rehearses(folded: Folded, event: Event) -> bool:

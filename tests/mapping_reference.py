@@ -59,7 +59,10 @@ SEGMENTS = (
     ("OBX", "Observation, of the codes listed below"),
     ("ZBE", "which earlier movement is changed or cancelled"),
     ("MRG", "which numbers cease or move"),
-    ("ARV, CON", "flags that care is asked for in telling"),
+    (
+        "ARV, CON",
+        "privacy marks, as are PD1-11, PD1-12, PV1-16, PV2-21, PV2-22, MSH-8 and MSH-26: [notices.md](notices.md)",
+    ),
     ("any other", "stays in the raw message"),
 )
 _HEAD = """# How codes are read

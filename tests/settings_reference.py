@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, get_args, get_origin
@@ -76,6 +77,8 @@ def _value(annotation: Any) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": _value(get_args(plain)[1])}
     if plain is PatientClass:
         return {"enum": sorted([*PatientClass, *(name.lower() for name in PatientClass)])}
+    if isinstance(plain, type) and issubclass(plain, StrEnum):
+        return {"enum": sorted(plain)}
     if plain is Path:
         return {"type": "string", "description": "A path; a relative one starts at the file's folder."}
     return {key: value for key, value in msgspec.json.schema(_stated(annotation)).items() if key != "$ref"}

@@ -17,7 +17,7 @@ from tocengine.encounters.state import BeganAs, Folded, Movement
 from tocengine.encounters.steps import class_said, says_converted, step_of
 from tocengine.model.encounter import EncounterState
 from tocengine.model.event import Event
-from tocengine.model.facts import PatientClass, known
+from tocengine.model.facts import PatientClass, known, standing
 
 WITHIN = timedelta(hours=6)
 MOVES_A_STAY = frozenset({"A01", "A03", "A04", "A06", "A07", "A11", "A13", "Z99"})
@@ -65,6 +65,7 @@ def bearing(folded: Folded) -> tuple[object, ...]:
         says_converted(said),
         folded.sensitivity,
         folded.part2,
+        standing(folded.patient, folded.encounter),
     )
 
 
@@ -90,7 +91,8 @@ def related(folded: Folded, others: Sequence[Folded]) -> Folded:
             arrival = _first(other, EncounterState.ED)
             assert other.visit is not None
             assert arrival is not None
-            began = BeganAs(other.visit, arrival.effective, other.sensitivity, other.part2)
+            marks = standing(other.patient, other.encounter)
+            began = BeganAs(other.visit, arrival.effective, other.sensitivity, other.part2, marks)
         overlaps = overlaps or _admitted_during(folded, other)
     flags = set(folded.flags) - {OVERLAPS} | ({OVERLAPS} if overlaps else set())
     if (became, began, flags) == (folded.became_stay, folded.began_as, set(folded.flags)):

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from tocengine.encounters.steps import Step
 from tocengine.model.encounter import Adopted, EncounterState, Fact, TransitionKind
 from tocengine.model.event import Processing
-from tocengine.model.facts import EncounterFacts, Location, PatientFacts
+from tocengine.model.facts import EncounterFacts, Location, Marks, PatientFacts
 from tocengine.model.identity import VisitKey
 from tocengine.model.ids import FacilityId, FeedName, MessageId, TransitionId
 from tocengine.model.time import Timestamp
@@ -65,6 +65,7 @@ class BeganAs(msgspec.Struct, frozen=True, omit_defaults=True):
     arrived: Timestamp
     sensitivity: tuple[str, ...] = ()
     part2: bool = False
+    marks: Marks = msgspec.field(default_factory=dict)
 
 
 class Folded(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -32,6 +32,7 @@ from tocengine.encounters.snapshots import inside_kind, inside_transition
 from tocengine.encounters.state import SILENT, Folded
 from tocengine.model.encounter import EncounterState, TrackedEncounter
 from tocengine.model.event import Event, EventRecord
+from tocengine.model.facts import standing
 from tocengine.model.ids import EncounterId, PatientId
 
 
@@ -315,6 +316,7 @@ class Batch:
             transitions=tuple(replaced(t, snapshot_id=snapshot.snapshot_id) for t in row.transitions),
             sensitivity=tuple(sorted({*folded.sensitivity, *began.sensitivity})) if began else folded.sensitivity,
             part2=folded.part2 or bool(began and began.part2),
+            marks={**(began.marks if began else {}), **standing(folded.patient, folded.encounter)},
             deceased=folded.expired is not None or folded.dead_on_arrival,
             suppressed="" if "" in row.silences else min(row.silences, default=""),
             shadow=folded.shadow,

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from tocengine.model.facts import EncounterFacts, PatientFacts
+from tocengine.model.facts import EncounterFacts, Marks, PatientFacts
 from tocengine.model.identity import PatientKey, VisitKey
 from tocengine.model.ids import (
     EncounterId,
@@ -160,7 +160,7 @@ class TrackedEncounter(msgspec.Struct, frozen=True, kw_only=True):
     "visit cancelled" covers its discharge). `transitions` are what this batch says outwardly, all with `snapshot`; bed
     moves and leaves are not among them (the tracker publishes those itself). `snapshot` shows a disposition or a
     destination only once there is a discharge, a death or a pending discharge. `sensitivity` is the union over all
-    locations and services of the stay so far.
+    locations and services of the stay so far, `marks` what the sender asks for care with and has not lifted.
     """
 
     encounter_id: EncounterId
@@ -172,6 +172,7 @@ class TrackedEncounter(msgspec.Struct, frozen=True, kw_only=True):
     transitions: tuple[Transition, ...]  # new ones, made by this batch
     sensitivity: tuple[str, ...] = ()
     part2: bool = False
+    marks: Marks = msgspec.field(default_factory=dict)
     deceased: bool = False
     suppressed: str = ""  # TEST_MESSAGE, INITIAL_LOAD, SHADOW: facts stand, nobody is told
     shadow: bool = False

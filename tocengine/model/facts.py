@@ -77,6 +77,32 @@ class Address(msgspec.Struct, frozen=True, omit_defaults=True):
     postal_code: str = ""
 
 
+class Mark(StrEnum):
+    """Where a sender asks for care with what is told of a patient or a visit (domain 1.3)."""
+
+    PUBLICITY = "PD1-11"
+    PROTECTION = "PD1-12"
+    VIP = "PV1-16"
+    VISIT_PUBLICITY = "PV2-21"
+    VISIT_PROTECTION = "PV2-22"
+    SECURITY = "MSH-8"
+    CLASSIFICATION = "MSH-26"
+    RESTRICTION = "ARV"
+    CONSENT = "CON"
+
+
+class MarkEffect(StrEnum):
+    """What a mark does: nothing is told, the minimum is told, or it is noted."""
+
+    HOLD = "hold"
+    LEAST = "least"
+    NOTE = "note"
+
+
+Marks = dict[Mark, MarkEffect | None]
+"""What is marked, and with what effect; None where a mark no longer stands."""
+
+
 class PatientFacts(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What one message, or the accumulation of all so far, says of a patient."""
 
@@ -90,6 +116,7 @@ class PatientFacts(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     address: Address | UnsetType | None = UNSET
     pcp: tuple[Practitioner, ...] | UnsetType | None = UNSET
     pcp_practices: tuple[Organization, ...] | UnsetType | None = UNSET
+    marks: Marks | UnsetType = UNSET  # `overlay` adds them up, mark by mark
 
 
 class Location(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -158,6 +185,7 @@ class EncounterFacts(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     expected_discharge: Timestamp | UnsetType | None = UNSET
     reason: str | UnsetType | None = UNSET
     diagnoses: tuple[Diagnosis, ...] | UnsetType | None = UNSET
+    marks: Marks | UnsetType = UNSET  # as of the patient
     diagnosis_changes: tuple[DiagnosisChange, ...] | UnsetType = UNSET  # only of one message: `overlay` applies them
 
 
@@ -173,6 +201,8 @@ def overlay(known: FactsT, said: FactsT) -> FactsT:
         for name, value in zip(of_kind.__struct_fields__, _VALUES[of_kind](said), strict=True)
         if value is not UNSET
     }
+    if known.marks is not UNSET and "marks" in stated:
+        stated["marks"] = {**known.marks, **stated["marks"]}
     changes = stated.pop("diagnosis_changes", None)
     if changes is not None and isinstance(known, EncounterFacts):
         stated["diagnoses"] = _changed(stated.get("diagnoses", known.diagnoses) or (), changes)
@@ -197,6 +227,17 @@ def _same(one: Diagnosis, other: Diagnosis) -> bool:
     if one.code or other.code:
         return (one.system, one.code) == (other.system, other.code)
     return one.text == other.text
+
+
+def standing(*said: PatientFacts | EncounterFacts) -> Marks:
+    """The marks that stand, of all who speak."""
+    return {
+        mark: effect
+        for each in said
+        if each.marks is not UNSET
+        for mark, effect in each.marks.items()
+        if effect is not None
+    }
 
 
 T = TypeVar("T")

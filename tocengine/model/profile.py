@@ -4,11 +4,25 @@ from collections.abc import Mapping
 
 import msgspec
 
-from tocengine.model.facts import PatientClass
+from tocengine.model.facts import Mark, MarkEffect, PatientClass
 from tocengine.model.ids import FacilityId, FeedName
 
 SNAPSHOT_SEGMENTS = ("DG1", "AL1", "IN1", "NK1", "PR1", "OBX")
 """Repeating segments without action codes, of which a message that has any states all there are."""
+
+
+PRIVACY_MARKS = {
+    Mark.PROTECTION: MarkEffect.HOLD,
+    Mark.VISIT_PROTECTION: MarkEffect.HOLD,
+    Mark.RESTRICTION: MarkEffect.HOLD,
+    Mark.CONSENT: MarkEffect.HOLD,
+    Mark.CLASSIFICATION: MarkEffect.HOLD,
+    Mark.VIP: MarkEffect.LEAST,
+    Mark.PUBLICITY: MarkEffect.LEAST,
+    Mark.VISIT_PUBLICITY: MarkEffect.LEAST,
+    Mark.SECURITY: MarkEffect.LEAST,
+}
+"""What each mark does where the profile says nothing of it: a stated protection holds back, a courtesy limits."""
 
 
 class UnitTraits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -79,6 +93,7 @@ class SourceProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     snapshot_segments: tuple[str, ...] = SNAPSHOT_SEGMENTS  # of the others, what a message has comes to what is known
     ed_close_disposition_codes: tuple[str, ...] = ()  # local PV1-36 codes that mean "admitted here" (NUBC 09)
     destination_aliases: dict[str, str] = msgspec.field(default_factory=dict)  # PV1-37 text -> NPI or CCN
+    privacy_marks: dict[Mark, MarkEffect] = msgspec.field(default_factory=dict)  # over `PRIVACY_MARKS`
     z_paths: dict[str, str] = msgspec.field(default_factory=dict)  # an empty standard field -> the Z field to read
 
 
@@ -98,6 +113,7 @@ HL7V2_ONLY = (
     "account_is_visit",
     "null_policy",
     "snapshot_segments",
+    "privacy_marks",
     "z_paths",
 )
 """Keys that speak of segments, fields or acknowledgments: in FHIR there is nothing they could mean."""

@@ -13,13 +13,13 @@ from msgspec import UNSET, UnsetType
 from tocengine.errors import ConfigurationError
 from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import encounter_id
-from tocengine.formats.fhir.resources import Resource
+from tocengine.formats.fhir.resources import RESTRICTED, Resource
 from tocengine.formats.hl7v2.datatypes import HD
 from tocengine.formats.hl7v2.parser import HL7Message, parse
 from tocengine.formats.hl7v2.segments import Segment
 from tocengine.formats.hl7v2.time import zone
 from tocengine.model.event import Event, EventRecord, Merge, Rekeying
-from tocengine.model.facts import EncounterFacts, PatientFacts
+from tocengine.model.facts import EncounterFacts, Mark, PatientFacts, standing
 from tocengine.model.identity import Identifier
 from tocengine.model.message import ContentType, Message
 from tocengine.model.profile import VISIT_KEYS, Source
@@ -165,7 +165,6 @@ class HL7v2Normalizer:
             return (), None, UNSET, UNSET
         patient_facts = patient.read(reading, reading.segment("PID"), known)
         merges, rekeying = merge.read(reading) if row.kind == "identity" else ((), merge.renumbered(reading))
-        privacy.read(reading)
         encounter_facts: EncounterFacts | UnsetType = UNSET
         if reading.visit is not None and row.kind != "allergies":
             reading.add(self._facility)
@@ -173,6 +172,9 @@ class HL7v2Normalizer:
             encounter_facts = diagnoses.read(reading, encounter_facts)
             if row.kind == "tracking":  # on the way somewhere: where the patient lies stays as it is known
                 encounter_facts = msgspec.structs.replace(encounter_facts, location=UNSET)
+        patient_facts, encounter_facts = privacy.read(reading, patient_facts, encounter_facts)
+        if isinstance(encounter_facts, EncounterFacts) and Mark.VISIT_PROTECTION in standing(encounter_facts):
+            reading.encounter["meta"] = {"security": [RESTRICTED]}
         for name, rule in ALLERGIES if row.kind == "allergies" else CONTENT:
             if reading.segments(name):
                 rule(reading)

@@ -11,6 +11,7 @@ import msgspec
 
 from tocengine.model.directory import Level, Recipient
 from tocengine.model.encounter import EncounterState, Fact, TrackedEncounter, TransitionKind
+from tocengine.model.facts import MarkEffect
 from tocengine.model.ids import FacilityId, FeedName
 from tocengine.model.notice import Basis, ReasonCode
 from tocengine.model.profile import SendingFacility
@@ -77,10 +78,19 @@ def is_historic(tracked: TrackedEncounter, fact: Fact) -> bool:
     return tracked.snapshot.received_at - fact.effective.at > HISTORIC
 
 
+def held_back(tracked: TrackedEncounter) -> bool:
+    """Whether the sender marked patient or visit so that nothing is told until a person has looked."""
+    return MarkEffect.HOLD in tracked.marks.values()
+
+
+def _limited(tracked: TrackedEncounter) -> bool:
+    return any(effect is not MarkEffect.NOTE for effect in tracked.marks.values())
+
+
 def level_for(tracked: TrackedEncounter, basis: tuple[Basis, ...], recipient: Recipient) -> Level:
-    """How much this recipient may see: of a stay with a sensitivity tag only the destination gets more than
+    """How much this recipient may see: of a stay with a sensitivity tag or a mark only the destination gets more than
     the minimum, until consent data exists (domain 1.3)."""
-    if (tracked.sensitivity or tracked.part2) and Basis.DESTINATION not in basis:
+    if (tracked.sensitivity or tracked.part2 or _limited(tracked)) and Basis.DESTINATION not in basis:
         return Level.COP_MIN
     return recipient.subscription.level
 
@@ -103,6 +113,8 @@ def judge(
         reason = candidate.blocked
     if reason is None and tracked.part2:
         reason = ReasonCode.PART2_NO_CONSENT
+    if reason is None and held_back(tracked):
+        reason = ReasonCode.PRIVACY_MARKED
     if reason is not None or recipient is None:
         return Verdict(reason or ReasonCode.NO_ENDPOINT)
     if not told and fact.kind not in (recipient.subscription.events or DEFAULT_KINDS):

@@ -158,7 +158,7 @@ class Router:
         still_theirs = told.recipient_id in related or (
             Basis.DESTINATION in told.basis and not snapshot.encounter.destination and not self._of_another(told)
         )
-        refused = self.tracked.part2 or self.matches.refusal(told.recipient_id)
+        refused = self.tracked.part2 or rules.held_back(self.tracked) or self.matches.refusal(told.recipient_id)
         if status is S.CANCELLED and still_theirs and not refused and recipient is not None:
             return snapshot.snapshot_id, rules.level_for(self.tracked, told.basis, recipient)
         return told.notice().snapshot_id, Level.COP_MIN
@@ -186,7 +186,7 @@ class Router:
         key = (candidate.recipient_id, fact.kind, fact.occurrence)
         entry = self.ledger.get(key) or Entry()
         told, pending = entry.told, entry.pending
-        if told is not None and candidate.blocked is not None:
+        if told is not None and (candidate.blocked is not None or rules.held_back(self.tracked)):
             return self._lost(key, entry, fact)
         if told is not None and told.watched == fact.watched and pending is None:
             return None  # most messages change nothing for most recipients
@@ -203,7 +203,11 @@ class Router:
         if drop is None and entry.reason is verdict.reason:
             return None
         decision = self.make.decision(key, fact.watched, candidate.basis, verdict.reason, evidence=candidate.evidence)
-        work = self.make.of_destination(key, verdict.reason) if Basis.DESTINATION in candidate.basis else None
+        work = None
+        if verdict.reason is ReasonCode.PRIVACY_MARKED:
+            work = self.make.held_back()
+        elif Basis.DESTINATION in candidate.basis:
+            work = self.make.of_destination(key, verdict.reason)
         return Ruling(key=key, decision=decision, drop=drop, work=work)
 
     def _tell(self, key: LedgerKey, entry: Entry, fact: Fact, candidate: Candidate, level: Level) -> Ruling | None:
@@ -257,9 +261,10 @@ class Router:
         return Ruling(key=key, decision=decision, drop=drop)
 
     def _refused_since(self, told: LedgerRow) -> bool:
-        """Whether the patient, who was meant then as now, no longer wants this recipient told: it keeps what it was
-        rightly told, as long as that is so."""
-        return told.patient_id in self.tracked.number_ids and self.matches.refusal(told.recipient_id) is not None
+        """Whether the patient, who was meant then as now, no longer wants this recipient told, or is marked since: it
+        keeps what it was rightly told, as long as that is so."""
+        refused = rules.held_back(self.tracked) or self.matches.refusal(told.recipient_id) is not None
+        return told.patient_id in self.tracked.number_ids and refused
 
     def _of_another(self, told: LedgerRow) -> bool:
         """Whether what was told was about another patient than the one whose visit it is now. Once a merge has made

@@ -178,6 +178,19 @@ class Maker:
             encounter_id=self.tracked.encounter_id,
         )
 
+    def held_back(self) -> WorkItem:
+        """The request to look at a visit whose sender marked it: nothing is told of it meanwhile."""
+        snapshot = self.tracked.snapshot
+        return WorkItem(
+            kind=WorkKind.NOTICES_HELD_BACK,
+            subject=str(self.tracked.encounter_id),
+            summary=f"The sender marked patient or visit ({', '.join(sorted(self.tracked.marks))}): nothing is told.",
+            opened_at=self.now,
+            feed=snapshot.feed,
+            message_id=snapshot.message_id,
+            encounter_id=self.tracked.encounter_id,
+        )
+
     def unresolved(self, problem: Problem | None) -> WorkItem:
         """The request to find out which facility a discharge goes to."""
         ambiguous = problem is Problem.AMBIGUOUS

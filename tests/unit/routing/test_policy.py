@@ -26,7 +26,7 @@ from tests.unit.routing.building import (
 )
 from tocengine.model.directory import Level
 from tocengine.model.encounter import EncounterState, TrackedEncounter, TransitionKind, TransitionStatus
-from tocengine.model.facts import CareSetting, Destination
+from tocengine.model.facts import CareSetting, Destination, Mark, MarkEffect
 from tocengine.model.work import WorkKind
 from tocengine.routing.directory import Directory
 from tocengine.routing.ledger import NOBODY
@@ -273,3 +273,24 @@ def test_home_needs_no_destination_and_post_acute_without_one_says_so() -> None:
     nowhere = Desk().route(_discharged(CareSetting.SNF, Destination()))
     assert reasons(nowhere) == {(NOBODY, K.INPATIENT_DISCHARGE): "DESTINATION_UNRESOLVED"}
     assert not any(ruling.work for ruling in nowhere), "a feed that never names one gives no work item each"
+
+
+@pytest.mark.parametrize(
+    ("effect", "doctor", "destination"),
+    [
+        (MarkEffect.NOTE, Level.STANDARD, Level.FULL),
+        (MarkEffect.LEAST, Level.COP_MIN, Level.FULL),
+        (MarkEffect.HOLD, None, None),
+    ],
+)
+def test_a_mark_of_the_sender_limits_or_holds_back(
+    effect: MarkEffect, doctor: Level | None, destination: Level | None
+) -> None:
+    desk = Desk()
+    encounter = tracked(fact(K.INPATIENT_DISCHARGE), pcp=PATEL_NPI, destination=TO_SUNNYSIDE, setting=CareSetting.SNF)
+    marked = msgspec.structs.replace(encounter, marks={Mark.VIP: effect})
+    rulings = desk.route(marked)
+    assert {ruling.key[0]: ruling.level for ruling in rulings} == {PATEL: doctor, SUNNYSIDE: destination}
+    held = [ruling.work.kind for ruling in rulings if ruling.work]
+    assert set(held) == ({WorkKind.NOTICES_HELD_BACK} if effect is MarkEffect.HOLD else set())
+    assert desk.route(marked) == []

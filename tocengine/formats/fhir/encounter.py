@@ -15,6 +15,7 @@ from tocengine.formats.fhir.resources import (
     NPI,
     NUBC_DISPOSITION,
     PARTICIPATION,
+    RESTRICTED,
     US_CORE,
     Json,
     Resource,
@@ -29,7 +30,7 @@ from tocengine.formats.fhir.resources import (
 )
 from tocengine.model.directory import Recipient, RecipientKind
 from tocengine.model.encounter import Snapshot, TransitionKind, TransitionStatus
-from tocengine.model.facts import PatientClass, known
+from tocengine.model.facts import MarkEffect, PatientClass, known, standing
 from tocengine.model.notice import Basis, Notice
 from tocengine.model.profile import IdentifierDomain
 from tocengine.model.time import Timestamp
@@ -76,10 +77,17 @@ def tracked_encounter(
     found: Resource = {
         "resourceType": "Encounter",
         "id": identity,
-        "meta": profiled(DA_VINCI + "adt-notification-encounter"),
+        "meta": _meta(snapshot),
         **{name: value for name, value in content.items() if name in level.encounter and value},
     }
     return Rendered(found, others)
+
+
+def _meta(snapshot: Snapshot) -> Resource:
+    """The profile, and the security label of a visit that is told though it is marked."""
+    meta = profiled(DA_VINCI + "adt-notification-encounter")
+    marked = standing(snapshot.patient, snapshot.encounter).values()
+    return {**meta, "security": [RESTRICTED]} if set(marked) - {MarkEffect.NOTE} else meta
 
 
 def encounter_status(notice: Notice, snapshot: Snapshot) -> str:

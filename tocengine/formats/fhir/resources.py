@@ -133,6 +133,11 @@ def profiled(*profiles: str) -> Resource:
     return {"profile": list(profiles)}
 
 
+CONFIDENTIALITY = TERMINOLOGY + "v3-Confidentiality"
+RESTRICTED = coding(CONFIDENTIALITY, "R")
+"""The security label of what its sender marked (HL7 v2-to-FHIR, PV2-22)."""
+
+
 def entry(resource: Resource) -> Resource:
     """A Bundle entry whose fullUrl is the resource's id as a URN."""
     return {"fullUrl": f"{URN}{resource['id']}", "resource": resource}

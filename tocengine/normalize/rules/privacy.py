@@ -1,31 +1,86 @@
-"""Owns what a message says of privacy: hints that a person has asked for care with what is told of them (domain 1.3).
+"""Owns what a message says of privacy: marks by which a sender asks for care with what is told (domain 1.3).
 
-They are raised as flags. What may be told is decided by preferences and policy, not here: a hint alone neither opens
-nor closes anything.
+Each that stands is a flag, and among the facts of patient or visit with what it does for this feed (`privacy_marks`);
+routing acts on it. A mark that was lifted (``N``, ``""``) says so, for a message that is silent keeps what is known.
 """
 
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from tocengine.formats.hl7v2.segments import Segment
+from tocengine.model.facts import EncounterFacts, Mark, Marks, PatientFacts
+from tocengine.model.profile import PRIVACY_MARKS
 from tocengine.normalize.reading import Reading
 
-PROTECTED = (("PD1", 12), ("PV2", 22))
-"""Fields that say yes where access is protected."""
-CARE = (
-    ("PD1", 11, frozenset({"U", "N/A"})),
-    ("PV2", 21, frozenset({"U", "N/A"})),
-    ("PV1", 16, frozenset({"N", "NO", "0"})),
+_PUBLIC = frozenset({"U", "N/A"})
+FIELDS = (
+    ("PD1", 12, Mark.PROTECTION),
+    ("PV2", 22, Mark.VISIT_PROTECTION),
+    ("PD1", 11, Mark.PUBLICITY),
+    ("PV2", 21, Mark.VISIT_PUBLICITY),
+    ("PV1", 16, Mark.VIP),
+    ("MSH", 8, Mark.SECURITY),
+    ("MSH", 26, Mark.CLASSIFICATION),
 )
-"""Publicity (table 0215) and VIP fields, with the values that ask for nothing."""
+YES = {Mark.PROTECTION: frozenset({"Y"}), Mark.VISIT_PROTECTION: frozenset({"Y"}), Mark.CLASSIFICATION: frozenset("RV")}
+"""Of fields with few codes those that ask for care: yes, and of table 0952 restricted and very restricted."""
+NOTHING = {Mark.PUBLICITY: _PUBLIC, Mark.VISIT_PUBLICITY: _PUBLIC, Mark.VIP: frozenset({"N", "NO", "0"})}
+"""Of fields whose codes are the site's own (VIP) or all ask for something (publicity, table 0215) those that do not."""
+_OPEN = frozenset({"NO", "OI"})
+"""Access restrictions (ARV-3, table 0717) that restrict nothing."""
+_DENIED = frozenset({"R", "X", "L"})
+"""Consents (CON-11, table 0498) that are refused, rescinded or limited."""
+_OF_PATIENT = frozenset({Mark.PUBLICITY, Mark.PROTECTION})
 
 
-def read(reading: Reading) -> None:
-    """Flags ``privacy:FIELD`` per hint, and ``privacy:ARV``, ``privacy:CON`` for restrictions and consents."""
-    for name, number in PROTECTED:
+def read(
+    reading: Reading, patient: PatientFacts, visit: EncounterFacts | UnsetType
+) -> tuple[PatientFacts, EncounterFacts | UnsetType]:
+    """The facts with the marks of the message; flags ``privacy:FIELD``, ``privacy:ARV`` and ``privacy:CON``."""
+    found = dict(_fields(reading))
+    found.update(_segments(reading))
+    if not found:
+        return patient, visit
+    effects = {**PRIVACY_MARKS, **reading.source.profile.privacy_marks}
+    marks: Marks = {mark: effects[mark] if stands else None for mark, stands in found.items()}
+    for mark, stands in found.items():
+        if stands:
+            reading.flag(f"privacy:{mark}")
+    if visit is UNSET:
+        return msgspec.structs.replace(patient, marks=marks), visit
+    of_patient: Marks = {mark: effect for mark, effect in marks.items() if mark in _OF_PATIENT}
+    of_visit: Marks = {mark: effect for mark, effect in marks.items() if mark not in _OF_PATIENT}
+    return (
+        msgspec.structs.replace(patient, marks=of_patient) if of_patient else patient,
+        msgspec.structs.replace(visit, marks=of_visit) if of_visit else visit,
+    )
+
+
+def _fields(reading: Reading) -> Iterator[tuple[Mark, bool]]:
+    for name, number, mark in FIELDS:
         field = reading.segment(name)[number]
-        if field and field.text.strip().upper() == "Y":
-            reading.flag(f"privacy:{name}-{number}")
-    for name, number, nothing in CARE:
-        field = reading.segment(name)[number]
-        if field and (said := field.component(1).strip().upper()) and said not in nothing:
-            reading.flag(f"privacy:{name}-{number}")
-    for name in ("ARV", "CON"):
-        if reading.segments(name):
-            reading.flag(f"privacy:{name}")
+        if not field.raw:
+            continue
+        said = field.component(1).strip().upper()
+        yes = YES.get(mark)
+        if said or field.null:
+            yield mark, bool(said) and (said in yes if yes is not None else said not in NOTHING.get(mark, ()))
+
+
+def _segments(reading: Reading) -> Iterator[tuple[Mark, bool]]:
+    if restrictions := reading.segments("ARV"):
+        yield Mark.RESTRICTION, any(map(_restricts, restrictions))
+    if consents := reading.segments("CON"):
+        reading.flag("privacy:CON")
+        stated = [segment.code(11).upper() for segment in consents]
+        if any(status in _DENIED for status in stated):
+            yield Mark.CONSENT, True
+        elif all(status == "A" for status in stated):
+            yield Mark.CONSENT, False
+
+
+def _restricts(segment: Segment) -> bool:
+    """One that is not deleted (ARV-2 D), and whose value restricts; one without a value is taken at its word."""
+    return segment.code(2).upper() != "D" and segment.code(3).upper() not in _OPEN

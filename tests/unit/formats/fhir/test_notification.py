@@ -11,7 +11,7 @@ from tocengine.formats.fhir.notification import render_notification
 from tocengine.formats.fhir.resources import Resource
 from tocengine.model.directory import Level
 from tocengine.model.encounter import EncounterState, TransitionKind, TransitionStatus
-from tocengine.model.facts import EncounterFacts
+from tocengine.model.facts import EncounterFacts, Mark, MarkEffect
 from tocengine.model.ids import NoticeId, derive
 from tocengine.model.notice import Basis
 
@@ -135,3 +135,14 @@ def test_an_end_before_the_stated_start_is_left_out(died: str, end: str | None) 
     bundle = orjson.loads(render_notification(told, tracked, bytes(RECORD.fhir), SUNNYSIDE, URL, ENGINE))
     (visit,) = [e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Encounter"]
     assert visit["period"] == {"start": "2026-02-26T10:15:00-05:00", **({"end": end} if end else {})}
+
+
+@pytest.mark.parametrize(("effect", "labels"), [(MarkEffect.LEAST, ["R"]), (MarkEffect.NOTE, [])])
+def test_a_marked_visit_that_is_told_has_a_security_label(effect: MarkEffect, labels: list[str]) -> None:
+    known = RECORD.summary.encounter_facts
+    assert isinstance(known, EncounterFacts)
+    tracked = snapshot(RECORD.summary, encounter=msgspec.structs.replace(known, marks={Mark.VIP: effect}))
+    told = notice(RECORD.summary, level=Level.COP_MIN)
+    bundle = orjson.loads(render_notification(told, tracked, bytes(RECORD.fhir), SUNNYSIDE, URL, ENGINE))
+    (visit,) = [e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Encounter"]
+    assert [each["code"] for each in visit["meta"].get("security", [])] == labels

@@ -101,7 +101,7 @@ def test_the_annotated_settings_have_every_key() -> None:
     found = set(keys(tomllib.loads(settings_text(opened=True)), ""))
     found = {re.sub(r"^profiles\.[^.]+", "profiles.NAME", name) for name in found}
     found = {re.sub(r"location_map\.[^.]+", "location_map.UNIT", name) for name in found}
-    found = {re.sub(r"(_map|_aliases|_paths)\.[A-Z0-9 -]+$", r"\1", name) for name in found}
+    found = {re.sub(r"(_map|_aliases|_paths|_marks)\.[A-Z0-9 -]+$", r"\1", name) for name in found}
     assert found == {name for name, _ in reference()}
 
 

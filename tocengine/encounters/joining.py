@@ -71,7 +71,8 @@ def bearing(folded: Folded) -> tuple[object, ...]:
 
 def bears(before: Folded, after: Folded) -> bool:
     """Whether that differs, which for most messages shows at once."""
-    if before.movements is after.movements and before.encounter is after.encounter:
+    unmarked = before.patient is after.patient or before.patient.marks == after.patient.marks
+    if before.movements is after.movements and before.encounter is after.encounter and unmarked:
         one = (before.facility, before.rehearsal, before.sensitivity, before.part2)
         return one != (after.facility, after.rehearsal, after.sensitivity, after.part2)
     return bearing(before) != bearing(after)

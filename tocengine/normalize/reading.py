@@ -29,6 +29,8 @@ from tocengine.normalize.codes import Codes, Trigger
 
 Said = TypeVarTuple("Said")
 Found = TypeVar("Found")
+HIDDEN = "\ufffd"
+"""What stands in a key for a sign that cannot be shown."""
 KEPT_FINDINGS = 16_384
 _NEW = object()
 _KEPT_TIMES = 16_384
@@ -234,12 +236,18 @@ class Reading:
         known = self.source.domains.get(named)
         return known.name if known is not None else named
 
+    def key(self, sent: str, path: str) -> str:
+        """`sent` as a key (`clean`); a flag ``unprintable:PATH`` where it has signs inside that nobody sees."""
+        if not sent.isprintable() and not _trimmed(sent).isprintable():
+            self.flag(f"unprintable:{path}")
+        return clean(sent)
+
     def visit_key(self, field: Field) -> VisitKey | None:
         """The visit a CX field names (leading zeros kept, blanks around it not)."""
         if not field:
             return None
         found = CX.read(field)
-        value = clean(found.value)
+        value = self.key(found.value, "visit")
         return VisitKey(self.domain(found.authority) or self.own_domain(), value) if value else None
 
 
@@ -255,11 +263,17 @@ def local_coding(feed: str, path: str, code: str) -> Resource:
 
 
 def clean(value: str) -> str:
-    """A key as it may be stored: without blanks around it, without control characters."""
+    """A key as it may be stored: without blanks and signs that nobody sees around it. One inside stays there, a blank
+    of any kind as a blank, another as U+FFFD: without it two keys might become the same."""
     value = value.strip()
     if value.isprintable():
         return value if value != NULL else ""
-    return "".join(character for character in value if character.isprintable()).strip()
+    return "".join(" " if each.isspace() else each if each.isprintable() else HIDDEN for each in _trimmed(value))
+
+
+def _trimmed(value: str) -> str:
+    seen = [place for place, each in enumerate(value) if each.isprintable() and not each.isspace()]
+    return value[seen[0] : seen[-1] + 1] if seen else ""
 
 
 def refuse(reason: str, text: str, location: str, code: str = "101") -> ContentError:

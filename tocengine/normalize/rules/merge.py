@@ -13,7 +13,7 @@ from tocengine.formats.hl7v2.datatypes import CX
 from tocengine.formats.hl7v2.segments import Field, Segment
 from tocengine.model.event import AccountMerge, Link, Merge, Move, Rekeying, VisitMerge
 from tocengine.model.identity import AccountKey, PatientKey, VisitKey
-from tocengine.normalize.reading import Reading, clean, refuse
+from tocengine.normalize.reading import Reading, refuse
 from tocengine.normalize.rules.patient import identifiers, record_numbers
 
 PRIOR_NUMBER = {"PID-18": 3, "PV1-19": 5, "PV1-50": 6}
@@ -249,5 +249,5 @@ def account(reading: Reading, field: Field) -> AccountKey | None:
     if not field:
         return None
     found = CX.read(field)
-    value = clean(found.value)
+    value = reading.key(found.value, "account")
     return AccountKey(reading.domain(found.authority) or reading.own_domain(), value) if value else None

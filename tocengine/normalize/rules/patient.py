@@ -32,7 +32,7 @@ def identifiers(
     for field in fields:
         for repetition in field if field else ():
             cx = CX.read(repetition)
-            value = clean(cx.value)
+            value = reading.key(cx.value, path)
             if not value:
                 continue
             kind = clean(cx.type).upper()

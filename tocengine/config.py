@@ -153,6 +153,7 @@ class RetentionSettings(Settings, frozen=True):
 
     log_days: Count = 30  # records of the embedded event log; Kafka has `retention_days`
     repeats_days: Count = 400  # by MSH-7, and of receipt where that is long ago: how long a repeat is known for one
+    quarantine_days: Count = 400  # what was set aside and its bytes, settled or not
     every_s: Amount = 60.0
     batch_records: Count = 10_000  # records removed in one transaction
 

@@ -151,3 +151,26 @@ async def test_where_events_came_from_is_remembered_as_long_as_their_messages(po
     rows = await pool.fetch("select ($1 - requested_at) as age from renormalized order by renormalized_id", NOW)
     assert [row["age"].days for row in rows] == [402, 399, 399]
     assert metrics.registry.get_sample_value("tocengine_retention_removed_total", {"kind": "lineage"}) == 8
+
+
+async def _set_aside(pool: Pool, age_days: int, count: int, state: str) -> None:
+    await pool.execute(
+        """insert into quarantine (message_id, stage, feed, control_id, reason, location, code, text, answered,
+                                   content_type, body, received_at, revision, state)
+           select gen_random_uuid(), 'normalize', 'stj-adt', '1', 'trigger_missing', '', '', '', 'AA', 'x', '', $1, -1,
+                  $3
+           from generate_series(1, $2)""",
+        NOW - timedelta(days=age_days),
+        count,
+        state,
+    )
+
+
+async def test_what_was_set_aside_goes_when_it_is_old_settled_or_not(pool: Pool) -> None:
+    for state in ("OPEN", "DISCARDED"):
+        await _set_aside(pool, 399, 2, state)
+        await _set_aside(pool, 401, 4, state)
+    metrics = await _round(pool)
+    left = await pool.fetch("select ($1 - received_at) as age from quarantine", NOW)
+    assert [row["age"].days for row in left] == [399] * 4
+    assert metrics.registry.get_sample_value("tocengine_retention_removed_total", {"kind": "quarantine"}) == 8

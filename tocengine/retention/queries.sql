@@ -42,3 +42,7 @@ with old as (
     select ctid from renormalized where requested_at < $1 and value is null limit $2
 )
 delete from renormalized r using old where r.ctid = old.ctid;
+
+-- name: remove_quarantine  What was set aside longest ago, whether somebody settled it or not.
+with old as (select ctid from quarantine where received_at < $1 order by received_at limit $2)
+delete from quarantine q using old where q.ctid = old.ctid;

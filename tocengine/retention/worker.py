@@ -1,5 +1,5 @@
 """Owns the removal of what is old: records of the embedded log, the days within which repeats are recognized, and what
-is remembered of messages that had an unknown code or were normalized again.
+is remembered of messages that had an unknown code or were normalized again, and what was set aside.
 
 One process leads at a time. Days are partitions and go by being dropped; log records go from their old end in small
 transactions, so that the space they leave is used again and no vacuum has to catch up with a great deletion.
@@ -64,6 +64,8 @@ class RetentionWorker:
             await self._remove(connection, "records", "remove_records", number, topic, logged)
         await self._remove(connection, "codes", "remove_codes", logged, repeats)
         await self._remove(connection, "lineage", "remove_lineage", repeats)
+        set_aside = now - timedelta(days=self._settings.quarantine_days)
+        await self._remove(connection, "quarantine", "remove_quarantine", set_aside)
 
     async def _remove(self, connection: Transaction, kind: str, query: str, *arguments: object) -> None:
         """Removes in portions, each a transaction of its own, until one is not full."""

@@ -102,6 +102,7 @@ _FULL = Disclosure(
     },
     profiles={
         "Condition": DA_VINCI + "adt-notification-condition",
+        "Coverage": DA_VINCI + "adt-notification-coverage",
         "AllergyIntolerance": US_CORE + "us-core-allergyintolerance",
         "RelatedPerson": US_CORE + "us-core-relatedperson",
         "Organization": US_CORE + "us-core-organization",

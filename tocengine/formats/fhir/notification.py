@@ -129,10 +129,16 @@ def _carried_along(carried: Mapping[str, Resource], level: Disclosure) -> list[R
             continue
         kept = {name: value for name, value in declared(resource, kind).items() if name in allowed}
         profile = level.profiles.get(kind)
-        if profile:
+        if profile and (kind != "Coverage" or _of_a_member(kept)):
             kept["meta"] = profiled(profile)
         shown.append(kept)
     return shown
+
+
+def _of_a_member(coverage: Resource) -> bool:
+    """Whether it has what US Core demands of a Coverage: a member number, a relationship, one payor. IN1 need not."""
+    payors = coverage.get("payor")
+    return {"subscriberId", "relationship"} <= coverage.keys() and isinstance(payors, list) and len(payors) == 1
 
 
 def _resolved(resources: list[Resource]) -> list[Resource]:

@@ -3,6 +3,7 @@
 Nothing received is dropped: what cannot be normalized is appended to the quarantine topic with its reason.
 """
 
+import asyncio
 from collections.abc import Collection, Hashable, Sequence
 from functools import lru_cache
 
@@ -18,6 +19,8 @@ from tocengine.ports import EventLog, LogRecord, Normalizer, RecordBuilder
 from tocengine.telemetry import Metrics, origin_of
 
 _log = structlog.get_logger()
+LARGE_BYTES = 128 * 1024
+"""A FHIR body beyond this is read in a thread: it takes tens of milliseconds a megabyte, and others go on meanwhile."""
 _ANSWER_TO = {"AA": 0, "AE": 1, "AR": 2}  # where an ack code's counterpart is in `Message.answers`
 
 
@@ -57,7 +60,10 @@ class Intake:
         self._count(message)
         await self._turns.take(message.feed, len(message.body), line)
         try:
-            records, problem = self._prepare(message)
+            if message.content_type is ContentType.FHIR and len(message.body) > LARGE_BYTES:
+                records, problem = await asyncio.to_thread(self._prepare, message)
+            else:
+                records, problem = self._prepare(message)
         except RefusedError as error:
             return await self._store_refused(message, error)
         try:

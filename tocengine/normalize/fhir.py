@@ -7,10 +7,12 @@ import msgspec
 import orjson
 
 from tocengine.errors import ContentError, SetAsideError
+from tocengine.formats.fhir.checks import found_in
 from tocengine.formats.fhir.fitness import fit
 from tocengine.formats.fhir.incoming import Notification, read_notifications
 from tocengine.formats.fhir.json_body import parse_json
 from tocengine.formats.fhir.resources import TERMINOLOGY, Json, Resource, collection
+from tocengine.formats.fhir.schema import received_validator
 from tocengine.formats.fhir.subscriptions import EVENTS, is_subscription_bundle, read_status
 from tocengine.formats.hl7v2.time import zone
 from tocengine.model.event import Event, EventRecord, Processing
@@ -92,6 +94,7 @@ class FhirNormalizer:
         content = collection_of(
             notification, sent, patient_key, visit_key, self._source.facility, self._codes, message.message_id
         )
+        _assert_valid(content)
         records = [EventRecord(summary=event, fhir=msgspec.Raw(content))]
         for position, trigger in enumerate(following, 1):
             records.append(_followed(event, trigger, position, handled=trigger in self._codes.triggers))
@@ -192,6 +195,17 @@ def _flags(trigger: str, notification: Notification, reader: Reader) -> tuple[st
     if trigger == "A03" and status in OPEN:
         reader.flag("status_contradicts_event")
     return tuple(sorted(reader.flags))
+
+
+def _assert_valid(content: bytes) -> None:
+    """What goes to the log can be told again, whatever was made of what came. Raises SetAsideError: our defect."""
+    resources = [item["resource"] for item in orjson.loads(content).get("entry", ())]
+    if received_validator().is_valid(resources):
+        return
+    for error in received_validator().iter_errors(resources):
+        rule = found_in("Bundle.entry", error, error.instance_path).rule
+        text = f"What was made of it is not valid FHIR: {rule}"
+        raise SetAsideError(Problem(reason="bundle_invalid", text=text, location="Bundle", code="processing"))
 
 
 def _missing(reason: str, text: str, path: str) -> ContentError:

@@ -1,7 +1,8 @@
 """The FHIR endpoint over real HTTP: who may send, what is refused, and nothing positive before it is durable."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import aiohttp
@@ -18,8 +19,11 @@ from tocengine.audit import PostgresAuditTrail
 from tocengine.config import HttpSettings
 from tocengine.errors import ConfigurationError
 from tocengine.eventlog import Topic
+from tocengine.model.event import EventRecord
 from tocengine.model.ids import FeedName
+from tocengine.model.message import Message
 from tocengine.model.profile import Source, SourceProfile
+from tocengine.normalize.fhir import FhirNormalizer
 from tocengine.postgres import Pool
 from tocengine.telemetry import Metrics
 from tocengine.work_items.postgres import PostgresWorkItems
@@ -98,6 +102,22 @@ async def test_a_large_message_is_taken_too(partner: Partner, monkeypatch: pytes
     monkeypatch.setattr("tocengine.adapters.fhir.server.LARGE_BYTES", 100)
     assert (await partner.post(encoded(bundle())))[0].status == 202
     assert (await partner.post(encoded(bundle(status="gone"))))[0].status == 400
+
+
+async def test_a_large_message_is_read_beside_the_event_loop(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_in: list[int] = []
+    normalize = FhirNormalizer.normalize
+
+    def noted(self: FhirNormalizer, message: Message) -> Sequence[EventRecord]:
+        read_in.append(threading.get_ident())
+        return normalize(self, message)
+
+    monkeypatch.setattr(FhirNormalizer, "normalize", noted)
+    assert (await partner.post(encoded(bundle())))[0].status == 202
+    monkeypatch.setattr("tocengine.adapters.intake.LARGE_BYTES", 100)
+    assert (await partner.post(encoded(bundle("admit", "in-progress"))))[0].status == 202
+    here = threading.get_ident()
+    assert [thread == here for thread in read_in] == [True, False]
 
 
 async def test_other_addresses_answer_in_fhir_too(partner: Partner) -> None:

@@ -164,6 +164,16 @@ async def test_a_server_that_is_away_gets_the_notification_sent_again(connected:
     assert (await connected.post(encoded(sent), "/fhir"))[0].status == 202
 
 
+async def test_what_a_server_gives_is_looked_at_like_what_is_sent(connected: Partner, ehr: Ehr) -> None:
+    sent = told_of(ehr)
+    (patient,) = [each for each in ehr.resources.values() if each["resourceType"] == "Patient"]
+    patient["nickname"] = "no element of R4"
+    response, issue = await connected.post(encoded(sent), "/fhir")
+    assert (response.status, issue["severity"]) == (400, "error")
+    assert issue["expression"][0].endswith(".nickname")
+    assert connected.stored() == {"toc.quarantine.v1": 1}
+
+
 async def test_a_server_that_refuses_leaves_it_to_a_person(connected: Partner, ehr: Ehr) -> None:
     sent = told_of(ehr)
     ehr.status = 403

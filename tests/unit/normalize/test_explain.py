@@ -40,3 +40,14 @@ def test_a_refused_message_says_why() -> None:
     assert made.problem is not None
     assert made.problem.location == "PV1^1^19"
     assert explain(b"nothing", source(), RECEIVED).problem is not None
+
+
+def test_what_no_field_made_is_said_to_be_made_by_none() -> None:
+    """Constants of the rules (a status, a class of the settings, who the hospital is) have no field to name."""
+    made = explain(BODY, source(), RECEIVED)
+    constant = {each.path: each.value for each in made.elements if not each.fields}
+    assert constant["Organization.name"] == "STJ Hospital"
+    assert constant["Organization.identifier[0].value"] == "1999000023"
+    assert constant["Provenance.agent[0].type.coding[0].code"] == "author"
+    assert not [path for path in constant if path.startswith(("summary.patient", "summary.encounter", "Condition"))]
+    assert not [path for path in constant if path.startswith(("Patient", "Encounter.location", "Encounter.hosp"))]

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.unit.adapters.fhir.bundles import Bundle, bundle, coded, encoded, resource
-from tocengine.errors import ContentError
+from tocengine.errors import ContentError, SetAsideError
 from tocengine.formats.fhir.resources import references_in
 from tocengine.model.event import Event, Processing
 from tocengine.model.facts import (
@@ -387,3 +387,13 @@ def comparable(event: Event) -> dict[str, Any]:
     for name in ("class_code", "treating_source"):
         found["encounter_facts"].pop(name)
     return found
+
+
+def test_what_was_made_of_a_bundle_is_looked_at_before_it_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = orjson.dumps(
+        {"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Encounter", "status": "gone"}}]}
+    )
+    monkeypatch.setattr("tocengine.normalize.fhir.collection_of", lambda *_: made)
+    with pytest.raises(SetAsideError) as error:
+        normalized(bundle())
+    assert error.value.problem.reason == "bundle_invalid"

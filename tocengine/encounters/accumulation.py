@@ -24,6 +24,8 @@ UPDATES = frozenset(
     }
 )
 DISCHARGES = frozenset({Step.DISCHARGE, Step.DISCHARGE_EMERGENCY, Step.DISCHARGE_INPATIENT})
+STATING = UPDATES | DISCHARGES
+"""Steps that may change what is known of a discharge."""
 NO_PLAN = frozenset({Step.CANCEL_DISCHARGE, Step.CANCEL_ARRIVAL, Step.STILL_PATIENT})
 """Steps whose own discharge fields mean nothing, filled or empty."""
 
@@ -54,11 +56,12 @@ def _counted(said: EncounterFacts, folded: Folded, step: Step) -> tuple[Encounte
     flags: tuple[str, ...] = ()
     if said.patient_class is PatientClass.UNKNOWN and folded.encounter.patient_class is not UNSET:
         dropped["patient_class"] = UNSET
+    discharged = folded.state is EncounterState.DISCHARGED
     if step in NO_PLAN:
         dropped.update(disposition=UNSET, destination=UNSET, discharged=UNSET)
-    elif folded.state is EncounterState.DISCHARGED and step not in UPDATES | DISCHARGES:
+    elif discharged and step not in STATING:
         dropped.update(disposition=UNSET, destination=UNSET, discharged=UNSET, patient_class=UNSET)
-    elif folded.state is EncounterState.DISCHARGED:
+    elif discharged:
         for name in ("disposition", "destination", "discharged"):
             if getattr(said, name) is None:
                 dropped[name] = UNSET

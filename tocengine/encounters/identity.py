@@ -218,6 +218,8 @@ class Register:
 
     def person_numbers(self, root: PatientId) -> list[PatientId]:
         """The ids of `keys`."""
+        if root not in self._aliases:
+            return [root] if root in self._patients else []
         return [key.patient_id for key in self.keys(root)]
 
     def regrouping(self) -> set[PatientId]:
@@ -226,6 +228,9 @@ class Register:
 
     def statements(self, root: PatientId) -> int:
         """How many events have spoken of the person without naming a visit."""
+        if root not in self._aliases:
+            patient = self._patients.get(root)
+            return 0 if patient is None else patient.statements
         return sum(self._patients[each].statements for each in self.family(root) if each in self._patients)
 
     def stated(self, patient_id: PatientId) -> None:

@@ -32,8 +32,7 @@ def apply(folded: Folded, event: Event) -> tuple[Folded, tuple[str, ...]]:
     `folded` is left as it is. An event that is not handled yet, or means nothing in this state, is counted only.
     """
     new = copy.copy(folded)
-    step = step_of(event, folded.visit)
-    place = event.order_key
+    state, step, place = folded.state, step_of(event, folded.visit), event.order_key
     if folded.last is None or place > folded.last:
         new.last = place
     if step is Step.LINK:
@@ -42,13 +41,13 @@ def apply(folded: Folded, event: Event) -> tuple[Folded, tuple[str, ...]]:
     new.events += 1
     if step is Step.IGNORE:
         return _flagged(new, ("not_handled",) if not event.handled else ("no_effect",))
-    closed_at = folded.closed_at
+    closed_at = folded.closed_at if state is EncounterState.DISCHARGED else None
     if closed_at and step in UNWATCHED and event.recorded.at - closed_at > WATCHED_AFTER_CLOSE:
         return _flagged(new, () if step is Step.PERSON else ("closed_visit_not_watched",))
     flags = accumulate(new, folded, event, step)
     if step is not Step.PERSON:
         _describe(new, event)
-        cell = cell_of(folded.state, step)
+        cell = cell_of(state, step)
         flags += HANDLERS[cell.action](new, event, step, cell)
         if new.movements == folded.movements:
             if step in RESTATING:

@@ -50,7 +50,8 @@ class Row(msgspec.Struct, kw_only=True):
     @property
     def undescribed(self) -> bool:
         """Whether only others have spoken of it so far: a link, a move."""
-        return self.folded.last is not None and not self.folded.feed
+        folded = self.body.folded
+        return folded.last is not None and not folded.feed
 
     def snapshot(self, patient: PatientKey) -> Snapshot:
         """What a notice renders of it as it is now; `patient` is the surviving key."""

@@ -77,9 +77,10 @@ def _rendered(folded: Folded) -> EncounterFacts:
 def inside_kind(before: Folded, after: Folded, event: Event) -> TransitionKind | None:
     """What happened that is published and told to nobody: a bed move, a leave of absence."""
     on_leave = EncounterState.ON_LEAVE
-    if after.state is on_leave and before.state is not on_leave:
+    was, now = before.state, after.state
+    if now is on_leave and was is not on_leave:
         return TransitionKind.LEAVE_START
-    if before.state is on_leave and after.state not in (on_leave, EncounterState.DISCHARGED):
+    if was is on_leave and now not in (on_leave, EncounterState.DISCHARGED):
         return TransitionKind.LEAVE_END
     if event.trigger in ("A02", "A12", "A17", "Z99") and after.location != before.location:
         return TransitionKind.LOCATION_CHANGE

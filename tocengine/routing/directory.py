@@ -125,4 +125,4 @@ class Directory:
         )
 
     def _facilities(self, ids: Ids) -> Ids:
-        return tuple(i for i in ids if self._recipients[i].kind is RecipientKind.FACILITY)
+        return tuple(i for i in ids if self._recipients[i].kind is RecipientKind.FACILITY) if ids else ()

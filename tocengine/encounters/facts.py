@@ -14,7 +14,7 @@ from msgspec import UNSET
 from tocengine.encounters.state import EncounterBody, Folded, Movement
 from tocengine.encounters.steps import says_converted, says_expired
 from tocengine.model.encounter import EncounterState, Fact, TransitionKind
-from tocengine.model.facts import Destination, EncounterFacts, PersonName
+from tocengine.model.facts import Destination, EncounterFacts, told_name
 from tocengine.model.ids import FeedName
 from tocengine.model.time import Timestamp
 
@@ -146,16 +146,9 @@ def _covered_by(folded: Folded, kind: TransitionKind, movement: Movement) -> str
 def _person(folded: Folded) -> str:
     """Name and birth date, as compared: case and spacing do not count."""
     patient = folded.patient
-    name = _official(patient.names or ())
+    name = told_name(patient.names or ())
     spelled = " ".join((name.family, *name.given, name.suffix)) if name else ""
     return f"{' '.join(spelled.casefold().split())}|{patient.birth_date or ''}|{folded.facility}"
-
-
-def _official(names: tuple[PersonName, ...]) -> PersonName | None:
-    for name in names:
-        if name.use in (None, "official", "usual"):
-            return name
-    return names[0] if names else None
 
 
 def _watched(folded: Folded, kind: TransitionKind, movement: Movement, resolver: Resolver) -> str:

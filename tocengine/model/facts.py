@@ -4,7 +4,7 @@ Three states per field (HL7 v2.5.1 section 2.5.3): ``UNSET`` says nothing and ke
 deletes it (a field sent as ``""``), a value replaces it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from operator import attrgetter
 from typing import TypeVar
@@ -68,6 +68,27 @@ class PersonName(msgspec.Struct, frozen=True, omit_defaults=True):
     use: str | None = None
 
 
+_NAME_RANK = {
+    use: rank
+    for rank, uses in enumerate((("official",), ("usual", None), ("temp",), ("anonymous",), ("nickname",), ("maiden",)))
+    for use in uses
+}
+
+
+def by_standing(names: Iterable[PersonName]) -> list[PersonName]:
+    """`names`, the one to be told first: the official one before others, aliases and former names last."""
+    return sorted(names, key=_name_rank)
+
+
+def told_name(names: Iterable[PersonName]) -> PersonName | None:
+    """The name by which a person is told: the first of `by_standing`."""
+    return min(names, key=_name_rank, default=None)
+
+
+def _name_rank(name: PersonName) -> int:
+    return _NAME_RANK.get(name.use, len(_NAME_RANK))
+
+
 class Address(msgspec.Struct, frozen=True, omit_defaults=True):
     """A postal address, for matching and display."""
 
@@ -75,6 +96,13 @@ class Address(msgspec.Struct, frozen=True, omit_defaults=True):
     city: str = ""
     state: str = ""
     postal_code: str = ""
+
+
+def told_address(stated: Iterable[tuple[str, Address]]) -> Address | None:
+    """Of addresses with their FHIR address-use ("" for none) where a person lives, else another; none that is old."""
+    present = (each for each in stated if each[0] != "old" and each[1] != Address())
+    found = min(present, key=lambda each: each[0] not in ("home", ""), default=None)
+    return found[1] if found else None
 
 
 class Mark(StrEnum):

@@ -6,7 +6,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from tocengine.formats.fhir.resources import (
     ACT_CODE,
@@ -18,6 +18,7 @@ from tocengine.formats.fhir.resources import (
     TERMINOLOGY,
     Json,
     Resource,
+    is_withdrawn,
 )
 from tocengine.model.facts import (
     Destination,
@@ -81,7 +82,7 @@ def read_encounter(reader: Reader) -> tuple[VisitKey | None, EncounterFacts]:
         admitted=reader.time(times.get("start")) or UNSET,
         discharged=reader.time(times.get("end")) or UNSET,
         reason=concept_text(reasons[0]) if reasons else UNSET,
-        diagnoses=_diagnoses(encounter, reader) or UNSET,
+        diagnoses=_diagnoses(encounter, reader),
     )
 
 
@@ -92,7 +93,7 @@ def _visit(encounter: Resource, reader: Reader) -> VisitKey | None:
     that server. A message's own addresses (``urn:uuid:``) are made up for it and name nothing.
     """
     sent = [number for number in identifiers_of(encounter) if number.system and number.type != "AN"]
-    sent.sort(key=lambda number: number.type != "VN")
+    sent.sort(key=lambda number: (number.use == "old", number.type != "VN"))
     if not sent:
         base, separator, identity = reader.notification.encounter_url.rpartition("/Encounter/")
         if not separator or not base.startswith(("https://", "http://")) or not identity:
@@ -245,8 +246,11 @@ def _destination(reference: Json, reader: Reader) -> Destination | None:
     return Destination(text=text, npi=npi, ccn=ccn) if text or npi or ccn else None
 
 
-def _diagnoses(encounter: Resource, reader: Reader) -> tuple[Diagnosis, ...]:
-    """Those the Encounter names, in their order, then encounter diagnoses that point at it."""
+def _diagnoses(encounter: Resource, reader: Reader) -> tuple[Diagnosis, ...] | UnsetType | None:
+    """Those the Encounter names, in their order, then encounter diagnoses that point at it; none that is withdrawn.
+
+    None where all are: what is known goes, as where a message names others.
+    """
     message = reader.notification
     found: list[tuple[Resource, str]] = []
     for item in objects(encounter.get("diagnosis")):
@@ -259,7 +263,9 @@ def _diagnoses(encounter: Resource, reader: Reader) -> tuple[Diagnosis, ...]:
             continue
         if message.resolve(resource.get("encounter")) is encounter:
             found.append((resource, ""))
-    return tuple(_diagnosis(condition, role) for condition, role in found)
+    if not found:
+        return UNSET
+    return tuple(_diagnosis(condition, role) for condition, role in found if not is_withdrawn(condition)) or None
 
 
 def _diagnosis(condition: Resource, role: str) -> Diagnosis:

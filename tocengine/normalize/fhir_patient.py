@@ -3,7 +3,7 @@
 from msgspec import UNSET
 
 from tocengine.formats.fhir.resources import Resource
-from tocengine.model.facts import Address, PatientFacts
+from tocengine.model.facts import Address, PatientFacts, told_address
 from tocengine.model.identity import Identifier, Organization, PatientKey, Practitioner
 from tocengine.normalize.codes import Codes, IdentifierType
 from tocengine.normalize.fhir_values import (
@@ -32,8 +32,9 @@ def read_patient(reader: Reader) -> tuple[PatientKey | None, PatientFacts]:
     phones = tuple(
         number
         for item in objects(patient.get("telecom"))
-        if item.get("system") == "phone" and (number := text_of(item, "value"))
+        if item.get("system") == "phone" and item.get("use") != "old" and (number := text_of(item, "value"))
     )
+    address = told_address((text_of(each, "use"), _address(each)) for each in objects(patient.get("address")))
     pcp, practices = _primary_care(patient, reader)
     return _key(sent, reader), PatientFacts(
         identifiers=identifiers or UNSET,
@@ -43,7 +44,7 @@ def read_patient(reader: Reader) -> tuple[PatientKey | None, PatientFacts]:
         deceased=deceased if isinstance(deceased, bool) else UNSET,
         deceased_at=deceased_at or UNSET,
         phones=phones or UNSET,
-        address=_address(patient) or UNSET,
+        address=address or UNSET,
         pcp=pcp or UNSET,
         pcp_practices=practices or UNSET,
     )
@@ -60,28 +61,29 @@ def is_kept(number: SentIdentifier, codes: Codes) -> bool:
 
 
 def _key(sent: list[SentIdentifier], reader: Reader) -> PatientKey | None:
-    """The medical record number of a configured domain, else the best of the patient numbers that say their system."""
+    """The medical record number of a configured domain, else the best of the patient numbers that say their system.
+
+    One that no longer counts (use `old`) only where there is no other.
+    """
     usable = [number for number in sent if number.system and identifier_row(number.type, reader.codes).rank]
-    usable.sort(key=lambda number: identifier_row(number.type, reader.codes).rank)
-    records = [number for number in usable if number.type in ("MR", "") and reader.domain(number.system)]
-    records.sort(key=lambda number: number.type != "MR")
-    chosen = next(iter(records + usable), None)
+
+    def standing(number: SentIdentifier) -> tuple[bool, bool, int]:
+        is_record = number.type in ("MR", "") and reader.domain(number.system) is not None
+        return number.use == "old", not is_record, identifier_row(number.type, reader.codes).rank
+
+    chosen = min(usable, key=standing, default=None)
     if chosen is None:
         return None
     known: Identifier = reader.identifier(chosen)
     return PatientKey(known.domain, known.value)
 
 
-def _address(patient: Resource) -> Address | None:
-    addresses = [item for item in objects(patient.get("address")) if item.get("use") != "old"]
-    if not addresses:
-        return None
-    first = addresses[0]
+def _address(sent: Resource) -> Address:
     return Address(
-        lines=tuple(line for line in texts(first.get("line")) if line),
-        city=text_of(first, "city"),
-        state=text_of(first, "state"),
-        postal_code=text_of(first, "postalCode"),
+        lines=tuple(line for line in texts(sent.get("line")) if line),
+        city=text_of(sent, "city"),
+        state=text_of(sent, "state"),
+        postal_code=text_of(sent, "postalCode"),
     )
 
 

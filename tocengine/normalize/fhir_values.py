@@ -11,7 +11,7 @@ from tocengine.formats.fhir.incoming import Notification
 from tocengine.formats.fhir.resources import CCN, IDENTIFIER_TYPE, NPI, Json, Resource
 from tocengine.formats.hl7v2.time import read_time
 from tocengine.model.event import UnmappedCode
-from tocengine.model.facts import PersonName
+from tocengine.model.facts import PersonName, told_name
 from tocengine.model.identity import Identifier, Organization, Practitioner, valid_npi
 from tocengine.model.profile import IdentifierDomain, Source
 from tocengine.model.time import Timestamp
@@ -28,11 +28,12 @@ _KINDS = ("mr", "visit")
 
 
 class SentIdentifier(msgspec.Struct, frozen=True):
-    """An Identifier as sent; `type` is its code of HL7 table 0203."""
+    """An Identifier as sent; `type` is its code of HL7 table 0203, `use` of identifier-use."""
 
     system: str
     value: str
     type: str
+    use: str = ""
 
 
 class Reader:
@@ -95,7 +96,7 @@ class Reader:
             return _named_only(reference)
         if resource["resourceType"] != "Practitioner":
             return None
-        name = next(iter(names_of(resource)), PersonName())
+        name = told_name(names_of(resource)) or PersonName()
         numbers = identifiers_of(resource)
         npi = next((number.value for number in numbers if number.system == NPI and valid_npi(number.value)), None)
         local = next((self.identifier(number) for number in numbers if number.system not in ("", NPI, *SSN)), None)
@@ -138,14 +139,14 @@ def domains_by_system(domains: Mapping[str, IdentifierDomain]) -> dict[str, Iden
 
 
 def identifiers_of(resource: Resource) -> list[SentIdentifier]:
-    """Identifiers that have a value, trimmed."""
+    """Identifiers that have a value, trimmed; those that no longer count (use `old`) after the others."""
     found = []
     for item in objects(resource.get("identifier")):
         value = item.get("value")
         if isinstance(value, str) and value.strip():
             kind = code_of(item.get("type"), IDENTIFIER_TYPE)
-            found.append(SentIdentifier(text_of(item, "system"), value.strip(), kind))
-    return found
+            found.append(SentIdentifier(text_of(item, "system"), value.strip(), kind, text_of(item, "use")))
+    return sorted(found, key=lambda number: number.use == "old")
 
 
 def names_of(resource: Resource) -> Iterator[PersonName]:

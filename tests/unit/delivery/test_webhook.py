@@ -10,7 +10,7 @@ from tests.delivery_setting import AT, IDENTITY, SECRET, SECRET_TEXT, make_notic
 from tocengine.delivery.channels.webhook import render_notice, secret_bytes
 from tocengine.model.directory import Level
 from tocengine.model.encounter import Snapshot, TransitionStatus
-from tocengine.model.facts import EncounterFacts, PatientFacts
+from tocengine.model.facts import EncounterFacts, PatientFacts, PersonName
 from tocengine.model.notice import Notice
 
 SNAPSHOT = make_snapshot(UUID(int=1), UUID(int=2))
@@ -133,6 +133,36 @@ def test_allergies_come_from_the_chart_and_only_at_level_full() -> None:
     ]
     assert data["not_supplied"] == ["documents"]
     assert b"Penicillin" not in orjson.dumps(rendered(replace(NOTICE, level=Level.STANDARD), chart=chart))
+
+
+@pytest.mark.parametrize(
+    ("element", "code", "shown"),
+    [
+        ("verificationStatus", "entered-in-error", False),
+        ("verificationStatus", "refuted", False),
+        ("verificationStatus", "unconfirmed", True),
+        ("clinicalStatus", "inactive", False),
+        ("clinicalStatus", "resolved", False),
+        ("clinicalStatus", "active", True),
+    ],
+)
+def test_only_current_allergies_are_told(element: str, code: str, shown: bool) -> None:
+    allergy = {
+        "resourceType": "AllergyIntolerance",
+        "code": {"text": "Penicillin"},
+        element: {"coding": [{"code": code}]},
+    }
+    data = rendered(replace(NOTICE, level=Level.FULL), chart=orjson.dumps({"entry": [{"resource": allergy}]}))
+    assert (b"Penicillin" in orjson.dumps(data)) is shown
+    assert isinstance(data["not_supplied"], list)
+    assert ("allergies" in data["not_supplied"]) is not shown
+
+
+def test_the_present_name_is_told_and_not_the_first() -> None:
+    names = (PersonName(family="FORMER", use="old"), PersonName(family="DOE", use="official"))
+    data = rendered(NOTICE, replace(SNAPSHOT, patient=replace(SNAPSHOT.patient, names=names)))
+    assert isinstance(data["patient"], dict)
+    assert data["patient"]["name"]["family"] == "DOE"
 
 
 def test_what_is_not_known_is_null_and_named() -> None:

@@ -17,9 +17,10 @@ from msgspec import UNSET
 
 from tocengine.delivery.channels.base import Answer, Surroundings, classify
 from tocengine.formats.fhir.documents import documents_of
+from tocengine.formats.fhir.resources import WITHDRAWN
 from tocengine.model.directory import Level, Recipient, RecipientKind
 from tocengine.model.encounter import Snapshot, TransitionKind, TransitionStatus
-from tocengine.model.facts import EncounterFacts, PatientFacts, PersonName, known
+from tocengine.model.facts import EncounterFacts, PatientFacts, PersonName, known, told_name
 from tocengine.model.identity import Practitioner
 from tocengine.model.ids import FacilityId
 from tocengine.model.notice import Failure, Notice, Outcome
@@ -33,6 +34,7 @@ SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix is public
 IDENTIFIER_TYPES = frozenset({None, "MR", "PI", "PT"})
 """Patient identifiers that help a recipient find its own record; a social security number is never among them."""
 
+_NOT_CURRENT = ("inactive", "resolved", *WITHDRAWN)
 _DISCHARGES = frozenset(
     {
         TransitionKind.ED_DISCHARGE,
@@ -151,11 +153,15 @@ def _charted(chart: bytes) -> tuple[list[Json], list[Json]]:
 
 
 def allergies(chart: bytes) -> list[Json]:
-    """The allergies of a chart, also the statement that there are none; only the chart carries them."""
+    """The current allergies of a chart, also the statement that there are none; only the chart carries them."""
     if b'"AllergyIntolerance"' not in chart:
         return []
     resources = (entry.resource for entry in _decode_chart(chart).entry)
-    return [_allergy(resource) for resource in resources if resource.resourceType == "AllergyIntolerance"]
+    return [
+        _allergy(resource)
+        for resource in resources
+        if resource.resourceType == "AllergyIntolerance" and _is_current(resource)
+    ]
 
 
 class _Coding(msgspec.Struct, frozen=True):
@@ -172,6 +178,8 @@ class _Concept(msgspec.Struct, frozen=True):
 class _Resource(msgspec.Struct, frozen=True):
     resourceType: str  # noqa: N815 - FHIR's name
     code: msgspec.Raw = msgspec.Raw(b"{}")  # other resources have other things under this name
+    clinicalStatus: msgspec.Raw = msgspec.Raw(b"{}")  # noqa: N815
+    verificationStatus: msgspec.Raw = msgspec.Raw(b"{}")  # noqa: N815
     criticality: str | None = None
 
 
@@ -185,6 +193,12 @@ class _Chart(msgspec.Struct, frozen=True):
 
 _decode_chart = msgspec.json.Decoder(_Chart).decode
 _decode_concept = msgspec.json.Decoder(_Concept).decode
+
+
+def _is_current(allergy: _Resource) -> bool:
+    """Neither withdrawn nor over."""
+    stated = (_decode_concept(allergy.clinicalStatus), _decode_concept(allergy.verificationStatus))
+    return not any(coding.code in _NOT_CURRENT for concept in stated for coding in concept.coding)
 
 
 def _allergy(resource: _Resource) -> Json:
@@ -212,8 +226,8 @@ def _receiver(recipient: Recipient) -> Json:
 
 def _patient(snapshot: Snapshot, level: Level) -> Json:
     facts = snapshot.patient
-    names = known(facts.names) or ()
-    shown: Json = {"name": _person(names[0]) if names else None}
+    name = told_name(known(facts.names) or ())
+    shown: Json = {"name": _person(name) if name else None}
     if level is Level.COP_MIN:
         return shown
     address = known(facts.address)

@@ -30,6 +30,7 @@ from tocengine.formats.fhir.resources import (
     concept,
     entry,
     identifier,
+    is_withdrawn,
     local_system,
     profiled,
     reference,
@@ -116,7 +117,21 @@ def _carried(chart: bytes, snapshot: Snapshot) -> dict[str, Resource]:
             found = {
                 where: {**known, "id": wanted} if where == URN + wanted else known for where, known in found.items()
             }
-    return found
+    return _asserted(found)
+
+
+def _asserted(carried: dict[str, Resource]) -> dict[str, Resource]:
+    """Without the diagnoses and allergies that were withdrawn: what was never true of a patient is not told."""
+    withdrawn = {url for url, resource in carried.items() if is_withdrawn(resource)}
+    if not withdrawn:
+        return carried
+    kept = {url: resource for url, resource in carried.items() if url not in withdrawn}
+    for url, resource in kept.items():
+        match resource:
+            case {"resourceType": "Encounter", "diagnosis": [*listed]}:
+                standing = [each for each in listed if withdrawn.isdisjoint(references_in(each))]
+                kept[url] = {**resource, "diagnosis": standing}
+    return kept
 
 
 def _carried_along(carried: Mapping[str, Resource], level: Disclosure) -> list[Resource]:

@@ -17,7 +17,7 @@ from tocengine.formats.fhir.resources import (
     reference,
 )
 from tocengine.model.encounter import Snapshot
-from tocengine.model.facts import PatientFacts, known
+from tocengine.model.facts import PatientFacts, by_standing, known
 from tocengine.model.identity import Identifier, Organization, Practitioner
 from tocengine.model.profile import IdentifierDomain
 
@@ -64,7 +64,7 @@ def _content(snapshot: Snapshot, charted: Resource, domains: Mapping[str, Identi
     }
     stated: dict[str, Json] = {
         "identifier": list(_identifiers(snapshot, charted, domains)),
-        "name": [shown for each in known(said.names) or () if (shown := facts.human_name(each))],
+        "name": [shown for each in by_standing(known(said.names) or ()) if (shown := facts.human_name(each))],
         "birthDate": known(said.birth_date),
         "gender": known(said.sex),
         "deceasedDateTime": at.text if (at := known(said.deceased_at)) else None,

@@ -17,6 +17,8 @@ Resource: TypeAlias = dict[str, Json]
 
 NPI = "http://hl7.org/fhir/sid/us-npi"
 CCN = "urn:oid:2.16.840.1.113883.4.336"
+WITHDRAWN = ("entered-in-error", "refuted")
+"""Codes of verificationStatus by which a diagnosis or an allergy is no assertion."""
 UUIDS = "urn:ietf:rfc:3986"
 ICD10CM = "http://hl7.org/fhir/sid/icd-10-cm"
 NUBC_DISPOSITION = "https://www.nubc.org/CodeSystem/PatDischargeStatus"
@@ -163,6 +165,14 @@ def references_in(value: Json) -> Iterable[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from references_in(inner)
+
+
+def is_withdrawn(resource: Resource) -> bool:
+    """Whether a Condition or AllergyIntolerance asserts nothing by its verificationStatus (FHIR R4)."""
+    match resource.get("verificationStatus"):
+        case {"coding": [*codings]}:
+            return any(isinstance(each, dict) and each.get("code") in WITHDRAWN for each in codings)
+    return False
 
 
 def concept_code(value: Json, system: str) -> str | None:

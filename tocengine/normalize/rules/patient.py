@@ -9,13 +9,14 @@ from tocengine.formats.fhir.ids import patient_id
 from tocengine.formats.fhir.resources import STRUCTURE, Json, Resource, is_identifier_type
 from tocengine.formats.hl7v2.datatypes import CX, XAD, XPN, XTN
 from tocengine.formats.hl7v2.segments import Field, Repetition, Segment
-from tocengine.model.facts import Address, PatientFacts, PersonName
+from tocengine.model.facts import Address, PatientFacts, PersonName, told_address
 from tocengine.model.identity import Identifier, PatientKey
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading, clean
 from tocengine.normalize.rules import civil, practitioners
 
 _ANY_TYPE = "*"
+_NOT_LIVED_AT = frozenset({"N", "BDL", "BR", "F"})  # of a birth, and the country of origin (HL7 table 0190)
 BIRTH_TIME = STRUCTURE + "patient-birthTime"
 
 
@@ -124,8 +125,12 @@ def person_name(reading: Reading, repetition: Repetition) -> PersonName:
         given=tuple(part for part in (found.given, found.further_given) if part),
         prefix=found.prefix,
         suffix=" ".join(part for part in (found.suffix, found.degree) if part),
-        use=_use(reading, ("name_use", "XPN-7"), reading.codes.name_uses, found.type) or None,
+        use=_name_use(reading, found.type) or None,
     )
+
+
+def _name_use(reading: Reading, sent: str) -> str:
+    return _use(reading, ("name_use", "XPN-7"), reading.codes.name_uses, sent)
 
 
 def _use(reading: Reading, named: tuple[str, str], rows: Mapping[str, str], sent: str) -> str:
@@ -147,7 +152,9 @@ def _names(reading: Reading, segment: Segment) -> tuple[PersonName, ...] | Unset
         if field.null:
             reading.cleared.append("Patient.name")
         return None if field.null else UNSET
-    listed = (*field, *segment[9])  # PID-9, the aliases of old feeds
+    listed = [*field, *segment[9]]  # PID-9, the aliases of old feeds
+    if len(listed) > 1:  # one of a type that has no use, such as an alias, would look like one without a type
+        listed.sort(key=lambda each: bool(sent := XPN.read(each).type) and not _name_use(reading, sent))
     names = tuple(dict.fromkeys(name for each in listed if (name := person_name(reading, each)).family or name.given))
     if not names:
         return UNSET
@@ -287,4 +294,6 @@ def _address(reading: Reading, field: Field, county: str) -> Address | UnsetType
     if not shown:
         return UNSET
     reading.patient["address"] = shown
-    return next((each for each in map(postal_address, stated) if each != Address()), UNSET)
+    uses = reading.codes.address_uses
+    lived = (each for each in stated if each.type.upper() not in _NOT_LIVED_AT)
+    return told_address((uses.get(each.type.upper(), ""), postal_address(each)) for each in lived) or UNSET

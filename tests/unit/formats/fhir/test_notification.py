@@ -7,6 +7,8 @@ from msgspec import UNSET
 
 from tests.fixtures.adt import movement, normalized
 from tests.fixtures.notices import ENGINE, SUNNYSIDE, URL, notice, snapshot
+from tests.unit.adapters.fhir.bundles import Bundle, bundle, encoded
+from tests.unit.normalize.test_fhir import message, source
 from tocengine.formats.fhir.notification import render_notification
 from tocengine.formats.fhir.resources import Resource
 from tocengine.model.directory import Level
@@ -14,6 +16,7 @@ from tocengine.model.encounter import EncounterState, TransitionKind, Transition
 from tocengine.model.facts import EncounterFacts, Mark, MarkEffect
 from tocengine.model.ids import NoticeId, derive
 from tocengine.model.notice import Basis
+from tocengine.normalize.fhir import FhirNormalizer
 
 RECORD = normalized(
     movement(
@@ -62,6 +65,36 @@ def test_the_standard_level_shows_no_diagnosis() -> None:
     assert {"birthDate", "gender", "identifier"} <= set(shown["Patient"])
     assert {"dischargeDisposition", "destination"} == set(shown["Encounter"]["hospitalization"])  # type: ignore[arg-type]
     assert "serviceType" not in shown["Encounter"]
+
+
+@pytest.mark.parametrize("certainty", ["entered-in-error", "refuted"])
+def test_what_was_taken_back_is_in_no_notice(certainty: str) -> None:
+    sent = bundle(diagnosis=[{"condition": {"reference": f"urn:uuid:{name}"}} for name in ("dx", "hiv")])
+    for kind, text in (("Condition", "HIV disease"), ("AllergyIntolerance", "SULFA")):
+        taken_back: Bundle = {"resourceType": kind, "id": "hiv" if kind == "Condition" else "a", "code": {"text": text}}
+        taken_back["verificationStatus"] = {"coding": [{"code": certainty}]}
+        owner = "subject" if kind == "Condition" else "patient"
+        taken_back[owner] = {"reference": "urn:uuid:p"}
+        sent["entry"].append({"fullUrl": f"urn:uuid:{taken_back['id']}", "resource": taken_back})
+    (record,) = FhirNormalizer(source()).normalize(message(encoded(sent)))
+    chart = bytes(record.fhir)
+    assert b"HIV" in chart
+    told = notice(record.summary, level=Level.FULL)
+    body = render_notification(told, snapshot(record.summary), chart, SUNNYSIDE, URL, ENGINE)
+    shown = {each["resource"]["resourceType"]: each["resource"] for each in orjson.loads(body)["entry"]}
+    assert b"HIV" not in body
+    assert b"SULFA" not in body
+    assert len(shown["Encounter"]["diagnosis"]) == 1
+    assert b"Heart failure" in body
+
+
+def test_the_name_to_be_told_stands_first() -> None:
+    pid = "PID|1||00777^^^STJ^MR||SMITH^HELENA^^^^^M~VOSS^HELENA^T^^^^L||19510304|F"
+    record = normalized(movement("A03", pid=pid))
+    told = notice(record.summary, level=Level.COP_MIN)
+    body = render_notification(told, snapshot(record.summary), bytes(record.fhir), SUNNYSIDE, URL, ENGINE)
+    (shown,) = (e["resource"] for e in orjson.loads(body)["entry"] if e["resource"]["resourceType"] == "Patient")
+    assert [name["family"] for name in shown["name"]] == ["VOSS", "SMITH"]
 
 
 def test_how_a_practitioner_is_reached_is_in_no_notice() -> None:

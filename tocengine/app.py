@@ -20,6 +20,9 @@ from tocengine.adapters.files.server import FileDrop
 from tocengine.adapters.hl7v2_feed import HL7Feed
 from tocengine.adapters.intake import Intake
 from tocengine.adapters.mllp.server import MllpServer
+from tocengine.adapters.pace import Pace
+from tocengine.adapters.pace_worker import PaceWorker
+from tocengine.adapters.turns import Turns
 from tocengine.admin import Check, role_app
 from tocengine.audit.checkpoints import generate_signing_key, load_signing_key, prepare_directory
 from tocengine.audit.postgres import PostgresAuditTrail
@@ -38,7 +41,7 @@ from tocengine.embedded import database
 from tocengine.encounters.holdback import Window
 from tocengine.encounters.postgres import PostgresTracker
 from tocengine.errors import UnavailableError
-from tocengine.eventlog import Topic, open_consumer, open_event_log, open_scanner
+from tocengine.eventlog import Topic, open_consumer, open_event_log, open_progress, open_scanner
 from tocengine.eventlog.records import CloudEventReader, CloudEventRecords, KeyHasher
 from tocengine.eventlog.relay import RENORMALIZED, OutboxRelay
 from tocengine.eventlog.topics import TOPIC_NUMBERS
@@ -147,13 +150,9 @@ class Engine:
             normalizer = FeedNormalizer(feeds.values())
             records = CloudEventRecords(KeyHasher(patient_hash_key(self._config)))
             await self._follow_codes(stack, dsn, pool, event_log, normalizer, records)
-            intake = Intake(
-                event_log,
-                normalizer,
-                records,
-                self._metrics,
-                strict=[name for name, source in feeds.items() if source.profile.ack_policy == "strict"],
-            )
+            turns = await self._turns(stack, pool)
+            strict = [name for name, source in feeds.items() if source.profile.ack_policy == "strict"]
+            intake = Intake(event_log, normalizer, records, self._metrics, strict, turns)
             subscriptions = await self._subscriptions(stack, pool)
             drains: list[Callable[[], Awaitable[None]]] = []
             stack.push_async_callback(_together, drains)  # one after the other they would take too long
@@ -171,6 +170,19 @@ class Engine:
                 await fhir.start()
                 drains.append(fhir.stop)
             yield
+
+    async def _turns(self, stack: AsyncExitStack, pool: Pool) -> Turns:
+        """The turns of this process, held back where routing lags behind."""
+        settings = self._config.intake
+        turns = Turns(settings.longest_wait_s, self._metrics)
+        if not settings.lag_limit_s:
+            return turns
+        progress = await open_progress(self._config.event_log, pool, Topic.EVENTS)
+        stack.push_async_callback(progress.close)
+        worker = PaceWorker(progress, Pace(settings.lag_limit_s, settings.unslowed_rate), turns, self._metrics)
+        stop = asyncio.Event()
+        stack.push_async_callback(_ended, stop, [asyncio.create_task(worker.run(stop), name="pace")])
+        return turns
 
     async def _follow_codes(
         self,

@@ -158,6 +158,14 @@ class RetentionSettings(Settings, frozen=True):
     batch_records: Count = 10_000  # records removed in one transaction
 
 
+class IntakeSettings(Settings, frozen=True):
+    """``[intake]``: what feeds may send while routing lags behind (decisions/0016)."""
+
+    lag_limit_s: Annotated[float, msgspec.Meta(ge=0)] = 1.0  # at it no more is let in than goes out; 0: never
+    unslowed_rate: Annotated[float, msgspec.Meta(ge=1)] = 25.0  # messages per second that every feed may always send
+    longest_wait_s: Annotated[float, msgspec.Meta(gt=0, le=10)] = 3.0  # no message is held back longer
+
+
 class RoutingSettings(Settings, frozen=True):
     """``[routing]``"""
 
@@ -218,6 +226,7 @@ class Config(Settings, frozen=True):
     postgres: PostgresSettings = PostgresSettings()
     event_log: EventLogSettings = EventLogSettings()
     keys: KeySettings = KeySettings()
+    intake: IntakeSettings = IntakeSettings()
     routing: RoutingSettings = RoutingSettings()
     delivery: DeliverySettings = DeliverySettings()
     alerts: AlertSettings = AlertSettings()

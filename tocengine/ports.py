@@ -80,6 +80,23 @@ class LogConsumer(Protocol):
         """Gives the partitions back."""
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """Records appended to a topic since it began, and how many of them routing has applied."""
+
+    appended: int
+    applied: int
+
+
+class LogProgress(Protocol):
+    """Says how far routing is, to whoever does not read the log."""
+
+    async def look(self) -> Progress:
+        """Over all partitions, whoever appends and reads them. Raises UnavailableError where that cannot be known."""
+
+    async def close(self) -> None:
+        """Ends its connections."""
+
+
 class MessageScanner(Protocol):
     """Reads messages of the log again, beside whoever reads it for routing."""
 

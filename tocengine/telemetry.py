@@ -126,6 +126,20 @@ class Metrics:
         self.fhir_fetched = Counter(
             "tocengine_fhir_fetches", "Requests to senders' FHIR servers", ["feed", "outcome"], registry=r
         )
+        self.intake_wait = Histogram(
+            "tocengine_intake_wait_seconds",
+            "Waits for a turn",
+            ["feed"],
+            buckets=fast,
+            registry=r,
+        )
+        self.intake_waiting = Gauge("tocengine_intake_waiting", "Messages that wait for a turn", ["feed"], registry=r)
+        self.intake_lag = Gauge(
+            "tocengine_intake_lag_seconds", "Age of the next event to be routed, as intake sees it", registry=r
+        )
+        self.intake_level = Gauge(
+            "tocengine_intake_level", "Messages per second that a feed may send; 0: no limit", registry=r
+        )
         self.append_seconds = Histogram(
             "tocengine_log_append_seconds", "Append to durable", ["log"], buckets=fast, registry=r
         )

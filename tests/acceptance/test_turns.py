@@ -8,8 +8,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.acceptance.hostile import Hospital, first_answer, ingest_pid
-from tests.acceptance.setting import Embedded, embedded
+from tests.acceptance.hostile import Hospital, first_answer, ingest_pid, latencies, metric
+from tests.acceptance.setting import Embedded, children, embedded
 from tocengine.config_file import load_config
 from tocengine.embedded import running_server
 from tocengine.eventlog.topics import TOPIC_NUMBERS, Topic
@@ -84,3 +84,68 @@ protocol = "mllp"
 listen = "127.0.0.1:{port}"
 profile = "stj"
 """
+
+
+async def test_while_routing_stands_still_a_flood_is_held_back_and_a_quiet_feed_is_not(
+    folder: Path, receivers: Receivers, secret: bytes
+) -> None:
+    """Routing and delivery are stopped, and go on later. Everything is taken all the while, and routed in the end."""
+    hospital, flooded = Hospital(), Ports.free().mllp
+    setting = embedded(folder, receivers, secret, _feed("flood", flooded), {"TOCENGINE__INTAKE__UNSLOWED_RATE": "10"})
+    try:
+        await setting.engine.start(deadline_s=90)
+        (routing,) = [pid for pid, command in children(setting.engine.pid).items() if "deliver" in command]
+        os.kill(routing, signal.SIGSTOP)
+        try:
+            async with _Flood(flooded, hospital.messages(4000)) as flood:
+                while await metric(setting, "tocengine_intake_level") != 10:  # noqa: ASYNC110 - of the process
+                    await asyncio.sleep(0.1)
+                assert await metric(setting, "tocengine_intake_lag_seconds") > 0.5
+                passed = []
+                for body in hospital.messages(12):
+                    before = flood.answered
+                    await latencies(setting.ports.mllp, [body])
+                    passed.append(flood.answered - before)
+                    await asyncio.sleep(0.2)  # what a quiet feed is
+                await flood.goes_on()
+        finally:
+            os.kill(routing, signal.SIGCONT)
+        taken = flood.answered + len(passed)
+        while await metric(setting, "tocengine_events_tracked_total") < taken:  # noqa: ASYNC110 - of the process
+            await asyncio.sleep(0.2)
+        while await metric(setting, "tocengine_intake_level"):  # noqa: ASYNC110 - of the process
+            await asyncio.sleep(0.1)
+    finally:
+        await setting.stop()
+    assert sum(passed) / len(passed) < CONNECTIONS / 4, passed
+
+
+class _Flood:
+    """A feed that sends all it can on many connections, for as long as the context is open."""
+
+    def __init__(self, port: int, bodies: list[bytes]) -> None:
+        self._port, self._bodies = port, bodies
+        self.answered = 0
+
+    async def __aenter__(self) -> "_Flood":
+        self._senders = [asyncio.create_task(self._send()) for _ in range(CONNECTIONS)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._bodies.clear()
+        await asyncio.gather(*self._senders)
+
+    async def goes_on(self) -> None:
+        """Returns when every connection can have had an answer more: held back is not shut out."""
+        wanted = self.answered + CONNECTIONS
+        async with asyncio.timeout(60):
+            while self.answered < wanted:  # noqa: ASYNC110 - a poll is all a test needs
+                await asyncio.sleep(0.1)
+
+    async def _send(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        while self._bodies:
+            writer.write(frame(self._bodies.pop()))
+            assert b"\rMSA|AA|" in await first_answer(reader)
+            self.answered += 1
+        writer.close()

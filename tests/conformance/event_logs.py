@@ -5,16 +5,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, cast
 
 import asyncpg
+import pytest
 
 from tests.services.fixtures import settings_for
 from tests.services.kafka import KafkaCluster
 from tocengine.config import EventLogSettings
-from tocengine.eventlog import Topic, open_event_log
+from tocengine.eventlog import Topic, open_event_log, open_progress
 from tocengine.eventlog.kafka_consumer import KafkaLogConsumer
 from tocengine.eventlog.kafka_topics import prepare_topics
 from tocengine.eventlog.memory import MemoryEventLog, MemoryLogConsumer, MemoryTransaction
 from tocengine.eventlog.postgres_consumer import PostgresLogConsumer
-from tocengine.ports import EventLog, LogConsumer, Transaction
+from tocengine.ports import EventLog, LogConsumer, LogProgress, Transaction
 from tocengine.postgres import Pool
 
 
@@ -28,6 +29,9 @@ class LogHarness(Protocol):
 
     async def consumer(self, topics: Sequence[Topic] = (Topic.EVENTS,)) -> LogConsumer:
         """A reading side."""
+
+    async def progress(self) -> LogProgress:
+        """How far whoever reads the events is."""
 
     async def usurper(self, owner: LogConsumer) -> LogConsumer:
         """Another reading side that may take what `owner` reads, while `owner` does not notice."""
@@ -49,6 +53,9 @@ class MemoryHarness:
 
     async def consumer(self, topics: Sequence[Topic] = (Topic.EVENTS,)) -> LogConsumer:
         return MemoryLogConsumer(self._log, topics)
+
+    async def progress(self) -> LogProgress:
+        pytest.skip("nobody is held back before a log in memory")
 
     async def usurper(self, owner: LogConsumer) -> LogConsumer:
         return await self.consumer()
@@ -82,6 +89,9 @@ class PostgresHarness(DatabaseHarness):
     async def consumer(self, topics: Sequence[Topic] = (Topic.EVENTS,)) -> LogConsumer:
         return PostgresLogConsumer(self._dsn, topics)
 
+    async def progress(self) -> LogProgress:
+        return await open_progress(EventLogSettings(), self._pool, Topic.EVENTS)
+
     async def usurper(self, owner: LogConsumer) -> LogConsumer:
         await end_sessions(self._pool, "tocengine log reader")
         return await self.consumer()
@@ -104,6 +114,9 @@ class KafkaHarness(DatabaseHarness):
     ) -> KafkaLogConsumer:
         cluster_id = await prepare_topics(self.settings.kafka)
         return KafkaLogConsumer(self.settings.kafka, self._pool, topics, cluster_id=cluster_id, group=group)
+
+    async def progress(self) -> LogProgress:
+        return await open_progress(self.settings, self._pool, Topic.EVENTS)
 
     async def usurper(self, owner: LogConsumer) -> LogConsumer:
         return await self.consumer(group="another")  # both groups assign every partition

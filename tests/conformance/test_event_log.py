@@ -285,3 +285,20 @@ async def test_a_closed_log_takes_nothing(harness: LogHarness) -> None:
     await log.close()
     with pytest.raises(UnavailableError):
         await log.append([record("a", "late")])
+
+
+async def test_progress_counts_what_was_appended_and_what_was_applied(harness: LogHarness) -> None:
+    progress = await harness.progress()
+    try:
+        log = await harness.log()
+        before = await progress.look()
+        await log.append([record(f"key-{number}", "x") for number in range(20)])
+        appended = await progress.look()
+        assert (appended.appended, appended.applied) == (before.appended + 20, before.applied)
+        consumer = await harness.consumer()
+        await read(harness, consumer, 20)
+        applied = await progress.look()
+        assert (applied.appended, applied.applied) == (before.appended + 20, before.applied + 20)
+        await asyncio.gather(log.close(), consumer.close())
+    finally:
+        await progress.close()

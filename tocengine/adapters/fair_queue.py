@@ -9,7 +9,7 @@ While there is a `level` no feed is served more often than that, except with mes
 """
 
 from collections import Counter, deque
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -20,6 +20,8 @@ UNIT_BYTES: Final = 16 * 1024
 """What costs one turn, however small it is: reading an ordinary message takes no less time for being short."""
 BURST_S: Final = 0.5
 """For so long a feed that kept below the level may exceed it."""
+TOGETHER_S: Final = 0.05
+"""What a feed may send in this time goes together, so that holding back does not make a commit of each message."""
 
 
 class Ticket(msgspec.Struct, eq=False, kw_only=True):
@@ -30,6 +32,8 @@ class Ticket(msgspec.Struct, eq=False, kw_only=True):
     line: Hashable = None
     until: float = float("inf")
     """The time from which on it is not held back by the level."""
+    counts: bool = True
+    """Whether it is a message of its own: the level knows nothing of the others."""
 
 
 Waiting = TypeVar("Waiting", bound=Ticket)
@@ -38,12 +42,13 @@ Waiting = TypeVar("Waiting", bound=Ticket)
 class _Feed(Generic[Waiting]):
     """`start` is where its first message stands in virtual time, `finish` where the next one after it may."""
 
-    __slots__ = ("finish", "free_at", "start", "waiting")
+    __slots__ = ("finish", "free_at", "held_until", "start", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[Waiting] = deque()
         self.start = self.finish = 0
         self.free_at = 0.0  # when what it has had is worth no more than the level
+        self.held_until = 0.0
 
 
 class FairQueue(Generic[Waiting]):
@@ -71,15 +76,19 @@ class FairQueue(Generic[Waiting]):
             counted.update(ticket.feed for ticket in behind)
         return counted
 
-    def passes(self, feed: FeedName, size: int, now: float) -> bool:
+    def feeds(self) -> Collection[FeedName]:
+        """All that have had a message."""
+        return self._feeds.keys()
+
+    def passes(self, feed: FeedName, size: int, now: float, *, counts: bool = True) -> bool:
         """Serves a message that need not wait: nobody does, and the level allows it. False: let it `enter`."""
         if self._busy:
             return False
         known = self._feed(feed)
-        if self.level is not None and self._ahead(known, now):
+        if self.level is not None and counts and known.held_until > now:
             return False
         known.start = max(known.finish, self._passed)
-        self._charge(feed, known, size, now)
+        self._charge(feed, known, size, now, counts)
         return True
 
     def enter(self, ticket: Waiting) -> None:
@@ -109,14 +118,14 @@ class FairQueue(Generic[Waiting]):
         """Serves the next one, if the level lets anyone."""
         chosen: _Feed[Waiting] | None = None
         for feed in self._busy.values():
-            if self.level is not None and self._held(feed, now):
+            if self.level is not None and feed.held_until > now and _may_be_held(feed.waiting[0], now):
                 feed.start = max(feed.start, self._passed)  # nobody saves up turns while held back
             elif chosen is None or feed.start < chosen.start:
                 chosen = feed
         if chosen is None:
             return None
         ticket = chosen.waiting.popleft()
-        self._charge(ticket.feed, chosen, ticket.size, now)
+        self._charge(ticket.feed, chosen, ticket.size, now, ticket.counts)
         self._step_up(ticket)
         chosen.start = chosen.finish
         if not chosen.waiting:
@@ -129,7 +138,7 @@ class FairQueue(Generic[Waiting]):
             return None
         if self.level is None:
             return now
-        return min(min(feed.waiting[0].until, feed.free_at - BURST_S) for feed in self._busy.values())
+        return min(min(feed.waiting[0].until, feed.held_until) for feed in self._busy.values())
 
     def _stand(self, ticket: Waiting) -> None:
         feed = self._feed(ticket.feed)
@@ -154,16 +163,18 @@ class FairQueue(Generic[Waiting]):
             feed = self._feeds[name] = _Feed()
         return feed
 
-    def _charge(self, name: FeedName, feed: _Feed[Waiting], size: int, now: float) -> None:
+    def _charge(self, name: FeedName, feed: _Feed[Waiting], size: int, now: float, counts: bool) -> None:
         self._passed = max(self._passed, feed.start)
         feed.finish = feed.start + max(size, UNIT_BYTES)
+        if not counts:
+            return
         self.served[name] += 1
         if self.level is not None:
             following = max(feed.free_at, now) + 1 / self.level
             feed.free_at = min(following, now + 2 * BURST_S)  # what went through for its age is soon forgiven
+            if feed.free_at - BURST_S > now:
+                feed.held_until = feed.free_at - BURST_S + TOGETHER_S
 
-    def _ahead(self, feed: _Feed[Waiting], now: float) -> bool:
-        return feed.free_at - BURST_S > now
 
-    def _held(self, feed: _Feed[Waiting], now: float) -> bool:
-        return self._ahead(feed, now) and feed.waiting[0].until > now
+def _may_be_held(ticket: Ticket, now: float) -> bool:
+    return ticket.counts and ticket.until > now

@@ -53,7 +53,7 @@ class Intake:
 
     async def turn(self, message: Message) -> None:
         """Returns when its feed may occupy the process with it."""
-        await self._turns.take(message.feed, len(message.body))
+        await self._turns.take(message.feed, len(message.body), counts=False)
 
     async def accept(self, message: Message, line: Hashable = None) -> Receipt:
         """Returns once raw message and events, or message and reason, are durable. Raises UnavailableError."""
@@ -80,9 +80,10 @@ class Intake:
         records: list[LogRecord] = []
         problems: list[Problem | None] = []
         refusals: dict[int, RefusedError] = {}
+        until = self._turns.until()
         for number, message in enumerate(messages):
             self._count(message)
-            await self.turn(message)  # one by one: a long batch must not keep other senders waiting
+            await self._turns.take(message.feed, len(message.body), until=until)  # others come in between
             try:
                 prepared = ([self._records.message(message)], None) if number in ignored else self._prepare(message)
             except RefusedError as error:

@@ -6,10 +6,12 @@ else waiting for all of them. Who asks while nobody waits goes on at once.
 
 import asyncio
 from collections.abc import Hashable
+from functools import lru_cache
 from typing import Final
 
 from tocengine.adapters.fair_queue import FairQueue, Ticket
 from tocengine.model.ids import FeedName
+from tocengine.telemetry import Metrics
 
 AT_ONCE: Final = 8
 """Messages between two looks at the sockets: so many stand before who comes anew, and so many share a commit."""
@@ -27,26 +29,39 @@ class _Waiting(Ticket):
 class Turns:
     """One for all feeds of a process. A turn lasts until its owner awaits anything else."""
 
-    def __init__(self, longest_wait_s: float = 3.0) -> None:
+    def __init__(self, longest_wait_s: float = 3.0, metrics: Metrics | None = None) -> None:
         """`longest_wait_s`: what a message may be held back by the level; turns as such are not bounded in time."""
         self._longest_wait_s = longest_wait_s
+        self._wait_seconds = lru_cache(maxsize=1024)(metrics.intake_wait.labels) if metrics else None
         self.queue: FairQueue[_Waiting] = FairQueue()
         self._taken = False  # somebody has the turn, and `_next` will be called
         self._timer: asyncio.TimerHandle | None = None
 
-    async def take(self, feed: FeedName, size: int, line: Hashable = None) -> None:
+    def until(self) -> float:
+        """When a message that comes now has been held back for long enough; `take` is given it for all of a batch."""
+        return asyncio.get_running_loop().time() + self._longest_wait_s
+
+    async def take(
+        self, feed: FeedName, size: int, line: Hashable = None, *, until: float | None = None, counts: bool = True
+    ) -> None:
         """Returns when a message of `size` bytes is to be prepared, now and without awaiting anything.
 
-        Calls with the same `line` return in the order in which they were made.
+        Calls with the same `line` return in the order in which they were made. What does not count is another part of
+        a message that does: it takes its turn and is not held back.
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if not self._taken and self.queue.passes(feed, size, now):
+        if not self._taken and self.queue.passes(feed, size, now, counts=counts):
             self._taken = True
             loop.call_soon(self._come_back, _ROUNDS)
             return
         waiting = _Waiting(
-            feed=feed, size=size, line=line, until=now + self._longest_wait_s, granted=loop.create_future()
+            feed=feed,
+            size=size,
+            line=line,
+            until=now + self._longest_wait_s if until is None else until,
+            counts=counts,
+            granted=loop.create_future(),
         )
         self.queue.enter(waiting)
         if not self._taken:  # whoever waits is held back: is this one, too?
@@ -56,9 +71,12 @@ class Turns:
         except asyncio.CancelledError:
             self.queue.withdraw(waiting)
             raise
+        if self._wait_seconds is not None:
+            self._wait_seconds(feed).observe(loop.time() - now)
 
-    def look_again(self) -> None:
-        """The level has changed."""
+    def set_level(self, level: float | None) -> None:
+        """What a feed may send from now on, in messages per second; None is all it can."""
+        self.queue.level = level
         if not self._taken:
             self._next()
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from tocengine.config import EventLogSettings
 from tocengine.errors import ConfigurationError
 from tocengine.eventlog.topics import Topic
-from tocengine.ports import EventLog, LogConsumer, MessageScanner
+from tocengine.ports import EventLog, LogConsumer, LogProgress, MessageScanner
 from tocengine.postgres import Pool
 from tocengine.telemetry import Metrics
 
-__all__ = ["Topic", "open_consumer", "open_event_log", "open_scanner"]
+__all__ = ["Topic", "open_consumer", "open_event_log", "open_progress", "open_scanner"]
 
 
 async def open_event_log(
@@ -55,6 +55,21 @@ async def open_consumer(
 
         cluster_id = await prepare_topics(settings.kafka)
         return KafkaLogConsumer(settings.kafka, pool, topics, cluster_id=cluster_id, group=group)
+    raise _unknown(settings.kind)
+
+
+async def open_progress(settings: EventLogSettings, pool: Pool, topic: Topic) -> LogProgress:
+    """How far routing is with `topic`. Raises UnavailableError, ConfigurationError. Close it after use."""
+    if settings.kind == "postgres":
+        from tocengine.eventlog.postgres_progress import PostgresLogProgress
+
+        return PostgresLogProgress(pool, topic)
+    if settings.kind == "kafka":
+        from tocengine.eventlog.kafka_progress import KafkaLogProgress
+        from tocengine.eventlog.kafka_topics import prepare_topics
+
+        cluster_id = await prepare_topics(settings.kafka)
+        return KafkaLogProgress(settings.kafka, pool, topic, cluster_id=cluster_id)
     raise _unknown(settings.kind)
 
 

@@ -52,6 +52,10 @@ select p.topic, p.partition, p.next_offset, p.epoch
 from log_position p
 join unnest($1::text[], $2::int[]) as t (topic, partition) using (topic, partition);
 
+-- name: progress  How many records the topic numbered $1 has had, and how many of them ($2 is its name) are applied.
+select coalesce((select max(position) + 1 from log_record where topic = $1), 0) as appended,
+       coalesce((select next_offset from log_position where topic = $2 and partition = 0), 0) as applied;
+
 -- name: take_positions  Raises the epochs, which fences whoever read these partitions before; waits for a batch of theirs.
 insert into log_position as p (topic, partition, next_offset, epoch)
 select topic, partition, first_offset, 1

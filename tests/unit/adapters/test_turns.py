@@ -77,16 +77,15 @@ async def test_who_gives_up_leaves_the_turn_to_others() -> None:
 
 async def test_the_level_delays_and_its_end_frees() -> None:
     turns = Turns(longest_wait_s=60)
-    turns.queue.level = 10.0
+    turns.set_level(10.0)
     tasks = [asyncio.create_task(turns.take(FLOOD, 2000)) for _ in range(100)]
     await asyncio.wait_for(turns.take(QUIET, 2000), 1)
     assert turns.queue.waiting()[FLOOD] > 80
-    turns.queue.level = None
-    turns.look_again()
+    turns.set_level(None)
     await asyncio.wait_for(asyncio.gather(*tasks), 5)
 
 
 async def test_nobody_is_held_back_for_longer_than_the_longest_wait() -> None:
     turns = Turns(longest_wait_s=0.05)
-    turns.queue.level = 1.0
+    turns.set_level(1.0)
     await asyncio.wait_for(asyncio.gather(*(turns.take(FLOOD, 2000) for _ in range(200))), 5)

@@ -19,11 +19,13 @@ CONTRADICTS = "patient_contradicts_visit"
 
 class Owned(msgspec.Struct, frozen=True):
     """The owner's number, the events that count of the visit: each under the visit's own key, and without what they
-    say of other people; and whether the last move that names the visit was refused, None where none does."""
+    say of other people; whether the last move that names the visit was refused, None where none does; and the accounts
+    (as moves named them) with which it was moved."""
 
     owner: PatientId | None
     events: list[Event]
     move_refused: bool | None
+    moved_with: Collection[AccountKey] = ()
 
 
 def owned(
@@ -48,7 +50,7 @@ def owned(
     for event in said.values():
         if found.speaks_of_owner(event):
             counting.append(event)
-    return Owned(found.owner, [*others, *counting], found.move_refused)
+    return Owned(found.owner, [*others, *counting], found.move_refused, found.moved_with)
 
 
 def _first(own: Sequence[Event], visit: VisitKey) -> Event | None:
@@ -75,6 +77,7 @@ class _Owner:
         self.account: AccountKey | None = None
         self.contradicting: set[tuple[object, int]] = set()
         self.move_refused: bool | None = None
+        self.moved_with: dict[AccountKey, None] = {}
 
     def follow(self, event: Event) -> None:
         """Takes the next event in canonical order."""
@@ -99,6 +102,8 @@ class _Owner:
         if theirs:
             self.owner = surviving
             self.account = move.into or self.account
+            if move.account is not None:
+                self.moved_with[move.account] = None
         if move.visit is not None:
             self.move_refused = not theirs
 

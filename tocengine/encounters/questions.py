@@ -5,6 +5,7 @@ from datetime import datetime
 from tocengine.encounters.ownership import CONTRADICTS
 from tocengine.encounters.rows import Row
 from tocengine.model.event import Event
+from tocengine.model.identity import AccountKey
 from tocengine.model.work import WorkItem, WorkKind
 
 FOR_A_PERSON = {
@@ -64,6 +65,15 @@ class Questions:
         """A move names a patient whose visit it is not."""
         summary = "A move was refused: it names a patient whose visit it is not."
         self.ask(K.MERGE_REFUSED, f"{row.encounter_id}|move", summary, event, row)
+
+    def account_not_moved(self, account: AccountKey, event: Event) -> None:
+        """A move names an account of which no visit could be moved: another patient's, or none that is known."""
+        summary = "A move of an account was refused: no visit of its patients is under that account."
+        self.ask(K.MERGE_REFUSED, f"{account.account_id}|move", summary, event)
+
+    def account_moved(self, account: AccountKey) -> None:
+        """A visit was moved with its account."""
+        self.close(K.MERGE_REFUSED, f"{account.account_id}|move")
 
     def move_done(self, row: Row) -> None:
         """The last move of a visit was done, whatever was refused before."""

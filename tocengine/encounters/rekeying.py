@@ -23,7 +23,9 @@ from tocengine.encounters.identity import (
 from tocengine.encounters.questions import Questions
 from tocengine.encounters.rows import Row, root_row
 from tocengine.encounters.state import EncounterBody, Folded
-from tocengine.model.event import Event
+from tocengine.model.event import Event, Move
+from tocengine.model.facts import known
+from tocengine.model.identity import AccountKey
 from tocengine.model.ids import EncounterId, PatientId
 from tocengine.model.work import WorkKind
 
@@ -127,7 +129,19 @@ class Rekeying:
         """Asks about what `event`, which has been taken in, moves from a patient whose visit it is not."""
         for move in moves_of(event):
             if move.visit is None:
+                if move.account is not None and not self._holds(move):
+                    self._questions.account_not_moved(move.account, event)
                 continue
             row = root_row(self.rows, move.visit)
             if row.patient_id != self.register.root(move.surviving):
                 self._questions.move_refused(row, event)
+
+    def _holds(self, move: Move) -> bool:
+        """Whether the new owner has a visit under the account that `move` names, or under the one it is now."""
+        owner, root = self.register.root(move.surviving), self.accounts.root
+        named = {(each.domain, root(each.account_id)) for each in (move.account, move.into) if each is not None}
+        for row in self.rows.values():
+            stated = known(row.folded.encounter.account_number) if row.patient_id == owner else None
+            if stated and any(root(AccountKey(domain, stated).account_id) == each for domain, each in named):
+                return True
+        return False

@@ -221,6 +221,8 @@ class Batch:
             self.questions.move_refused(row, event)  # it came before the visit's own messages
         elif found.move_refused is False:
             self.questions.move_done(row)
+        for account in found.moved_with:
+            self.questions.account_moved(account)
         return kept(row.folded, fold(row.visit, found.events))
 
     def _statements_of(self, row: Row) -> list[Event]:

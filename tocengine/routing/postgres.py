@@ -264,29 +264,36 @@ async def store_set_aside(transaction: Transaction, rows: Sequence[SetAside]) ->
     return fresh
 
 
-async def read_unreadable(transaction: Transaction, rows: Mapping[tuple[MessageId, int], bytes]) -> list[SetAside]:
-    """Rows of events held back, by message id and part, as they are set aside."""
+async def read_unreadable(
+    transaction: Transaction, rows: Mapping[tuple[MessageId, int], bytes], now: datetime
+) -> list[SetAside]:
+    """Rows of events held back, by message id and part, as they are set aside. Of one whose mark is gone, nothing but
+    that is known, and that it is found `now`."""
     marks = await transaction.fetch(QUERIES["marks"], [message_id for message_id, _ in rows])
+    known = {(mark["message_id"], mark["part"]): mark for mark in marks}
     return [
-        SetAside(
-            message_id=mark["message_id"],
-            stage="track",
-            feed=mark["feed"],
-            control_id=mark["control_id"],
-            reason="held_event_unreadable",
-            text="What was held back cannot be read any more; the message itself is in the log.",
-            answered=mark["answered"],
-            content_type="application/octet-stream",
-            body=rows[mark["message_id"], mark["part"]],
-            received_at=mark["received_at"],
-            trigger=mark["trigger"],
-            part=mark["part"],
-            day=mark["day"].isoformat(),
-            held_back=True,
-        )
-        for mark in marks
-        if (mark["message_id"], mark["part"]) in rows
+        _unreadable(message_id, part, body, known.get((message_id, part)), now)
+        for (message_id, part), body in rows.items()
     ]
+
+
+def _unreadable(message_id: MessageId, part: int, body: bytes, mark: asyncpg.Record | None, now: datetime) -> SetAside:
+    return SetAside(
+        message_id=message_id,
+        stage="track",
+        feed=mark["feed"] if mark else "",
+        control_id=mark["control_id"] if mark else "",
+        reason="held_event_unreadable",
+        text="What was held back cannot be read any more; the message itself is in the log.",
+        answered=mark["answered"] if mark else "",
+        content_type="application/octet-stream",
+        body=body,
+        received_at=mark["received_at"] if mark else now,
+        trigger=mark["trigger"] if mark else "",
+        part=part,
+        day=mark["day"].isoformat() if mark else "",
+        held_back=True,
+    )
 
 
 def _day(row: SetAside) -> date:

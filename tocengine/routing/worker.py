@@ -239,9 +239,10 @@ class RouteWorker:
     async def _set_held_aside(self, error: HeldRowError) -> None:
         """Sets aside what was held back and cannot be read, so that nothing else waits for it."""
         async with self._pool.acquire() as connection, connection.transaction():
-            rows = await read_unreadable(connection, error.rows)
+            now = self._clock()
+            rows = await read_unreadable(connection, error.rows, now)
             await self._tracker.forget(connection, list(error.rows))
-            outcome = await self._route(connection, rows, self._clock(), hold=False)
+            outcome = await self._route(connection, rows, now, hold=False)
         for message_id, part in error.rows:
             log.error("held_event_unreadable", message_id=str(message_id), part=part)
         self._count(rows, outcome)

@@ -167,6 +167,18 @@ async def test_a_row_that_cannot_be_read_is_set_aside_and_nobody_else_waits(town
     assert "EVENT_SET_ASIDE" in await town.work()
 
 
+async def test_a_row_whose_mark_is_gone_is_set_aside_as_well(town: Setting, hospital: Hospital) -> None:
+    await town.hear(discharge(hospital, visit="V1"))
+    await damage(town, "V1")
+    await town.pool.execute("delete from message_seen")
+    assert await passes(town, "15:05") == []
+    assert await town.pool.fetchval("select count(*) from held_event") == 0
+    row = await town.pool.fetchrow("select stage, feed, reason, body from quarantine")
+    assert row is not None
+    assert tuple(row) == ("track", "", "held_event_unreadable", b"\x01 no longer what was written")
+    assert "EVENT_SET_ASIDE" in await town.work()
+
+
 async def test_the_story_is_told_without_a_row_that_cannot_be_read(town: Setting, hospital: Hospital) -> None:
     await town.hear(discharge(hospital, visit="V1"))
     await damage(town, "V1")

@@ -143,6 +143,29 @@ async def test_a_move_from_somebody_whose_it_is_not(panels: Setting, hospital: H
     assert await owner(panels, "V300") == "33"
 
 
+async def test_an_account_of_somebody_else_is_not_moved_and_a_person_is_asked(
+    panels: Setting, hospital: Hospital
+) -> None:
+    await panels.hear(hospital.says("A04", "10:00", "E", "V300", mrn="33", pid={18: "H11"}))
+    assert await panels.hear(rekeys(hospital, "A44", "10:30", mrn="22", account=("H11", "H22"))) == []
+    assert await panels.work() == ["MERGE_REFUSED"]
+    assert await owner(panels, "V300") == "33"
+
+
+async def test_an_account_that_was_moved_before_its_visit_came_needs_no_asking_then(
+    panels: Setting, hospital: Hospital
+) -> None:
+    moves = rekeys(hospital, "A44", "10:30", mrn="22", account=("H11", "H22"))
+    await panels.hear(moves)
+    assert await panels.work() == ["MERGE_REFUSED"]
+    await panels.hear(hospital.says("A04", "10:00", "E", "V300", mrn="11", pid={18: "H11"}))
+    assert await owner(panels, "V300") == "22"
+    assert await panels.work() == []
+    await panels.hear(hospital.says("A08", "10:40", "E", "V300", mrn="22", pid={18: "H22"}))
+    await panels.hear(rekeys(hospital, "A44", "10:50", mrn="22", account=("H11", "H22")))
+    assert await panels.work() == []
+
+
 # --- visits
 
 

@@ -56,6 +56,18 @@ async def test_27_by_the_account(town: Setting, hospital: Hospital) -> None:
     ]
 
 
+async def test_27_by_the_visit_that_the_admission_names_as_the_one_before(town: Setting, hospital: Hospital) -> None:
+    before = {5: "V100^^^STJ^VN"}
+    await town.hear(hospital.says("A04", "10:00", "E", "V100"))
+    assert await town.hear(hospital.says("A01", "14:00", "I", "V200", mrg=before)) == [
+        ("haven", "NEW", "INPATIENT_ADMIT")
+    ]
+    assert await town.hear(hospital.says("A03", "17:30", "E", "V100")) == []
+    assert "CONVERSION_NOT_DISCHARGE" in await town.reasons()
+    told = await town.hear(hospital.says("A11", "18:00", "I", "V200", mrg=before))
+    assert told == [("haven", "CANCELLED", "ADMIT_CANCELLED")] or told == [("haven", "NEW", "ED_DISCHARGE")]
+
+
 async def test_an_ed_visit_that_went_home_is_no_part_of_a_later_stay(town: Setting, hospital: Hospital) -> None:
     await town.hear(hospital.says("A04", "10:00", "E", "V100"))
     told = await town.hear(hospital.says("A03", "12:00", "E", "V100", disposition=HOME))

@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec import UNSET
 
 from tests.fixtures.adt import EVN, adt, event, movement, normalized, pv1, received, source
 from tocengine.errors import ContentError
@@ -164,6 +165,17 @@ def test_an_admission_may_go_on_under_a_new_visit_number() -> None:
     assert told.visit == visit("V301")
     assert told.rekeying == Rekeying(visits=(VisitMerge(prior=visit("V300"), surviving=visit("V301")),))
     assert event(movement("A06")).rekeying is None
+
+
+@pytest.mark.parametrize(("trigger", "named"), [("A01", "V300"), ("A04", "V300"), ("A11", "V300"), ("A08", UNSET)])
+def test_an_arrival_may_name_the_visit_it_grew_out_of(trigger: str, named: object) -> None:
+    said = event(adt(trigger, EVN, RIGHT, mrg(f3="", f6=""), pv1({19: "V301"})))
+    assert (said.visit, said.rekeying) == (visit("V301"), None)
+    assert said.encounter_facts is not UNSET
+    assert said.encounter_facts.alternate_visit == named
+    other = event(adt("A01", EVN, RIGHT, mrg(), pv1({19: "V301", 50: "V200"})))
+    assert other.encounter_facts is not UNSET
+    assert other.encounter_facts.alternate_visit == "V200"
 
 
 # --- moves and links

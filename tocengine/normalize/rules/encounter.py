@@ -30,6 +30,7 @@ from tocengine.model.time import Timestamp
 from tocengine.normalize.codes import DispositionRow, nubc
 from tocengine.normalize.reading import Reading, clean, local_coding
 from tocengine.normalize.rules import practitioners
+from tocengine.normalize.rules.merge import PRIOR_NUMBER
 
 PLACES = ((3, ""), (6, "completed"), (11, "active"), (42, "planned"))
 """PV1 locations and the Encounter.location.status of each; of the current one it depends on the trigger. PV2-1, where
@@ -43,6 +44,8 @@ STAY = (
 """PV1 fields of site-defined codes, and the element of Encounter.hospitalization each goes to (HL7 v2-to-FHIR, PV1)."""
 _STAY_FIELDS = (5, *(number for number, _, _ in STAY))
 UCUM = "http://unitsofmeasure.org"
+NAMES_PRIOR = frozenset({"A01", "A04", "A11"})
+"""An arrival, and its cancel, that may name in MRG the visit it grew out of. A06 and A07 name their own former one."""
 ARRIVAL = STRUCTURE + "encounter-modeOfArrival"
 
 
@@ -80,7 +83,7 @@ def read(reading: Reading, visit: Segment, patient: Segment) -> EncounterFacts:
         class_code=sent,
         patient_type=patient_type,
         account_number=_number(patient[18]),
-        alternate_visit=_number(visit[50]),
+        alternate_visit=_came_from(reading, visit),
         location=location,
         treating=attending,
         treating_source=found_in,
@@ -112,6 +115,16 @@ def _number(field: Field) -> str | UnsetType | None:
     if not field:
         return None if field.null else UNSET
     return clean(CX.read(field).value) or UNSET
+
+
+def _came_from(reading: Reading, visit: Segment) -> str | UnsetType | None:
+    """The alternate visit (PV1-50). Where an arrival on a new number gives none, the number that MRG names as the one
+    before: the visit it grew out of (domain 2.2)."""
+    number = _number(visit[50])
+    if number is not UNSET or reading.trigger not in NAMES_PRIOR:
+        return number
+    prior = reading.segment("MRG")
+    return (_number(prior[PRIOR_NUMBER[reading.source.profile.visit_key]]) if prior else None) or UNSET
 
 
 def _class(reading: Reading, visit: Segment) -> tuple[PatientClass | UnsetType, str | UnsetType, str | UnsetType]:

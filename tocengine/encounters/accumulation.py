@@ -59,6 +59,8 @@ def _counted(said: EncounterFacts, folded: Folded, step: Step) -> tuple[Encounte
     discharged = folded.state is EncounterState.DISCHARGED
     if step in NO_PLAN:
         dropped.update(disposition=UNSET, destination=UNSET, discharged=UNSET)
+        if step is Step.STILL_PATIENT and discharged:
+            dropped["patient_class"] = UNSET  # an interim bill corrects no discharge
     elif discharged and step not in STATING:
         dropped.update(disposition=UNSET, destination=UNSET, discharged=UNSET, patient_class=UNSET)
     elif discharged:

@@ -268,6 +268,7 @@ def _cancelled(gone: Sequence[Announced], folded: Folded) -> tuple[tuple[Fact, T
     reversed_now = {(m.kind, m.occurrence) for m in folded.movements if m.reversed}
     whole = folded.state is EncounterState.CANCELLED
     arrivals = {entry.fact.kind for entry in told if entry.fact.kind in ARRIVALS}
+    taken_back = {entry.fact.kind for entry in told if (entry.fact.kind, entry.folded) not in reversed_now}
     one_for_all = _visit_cancelled(told, arrivals) if whole and told else None
     result = []
     for entry in told:
@@ -277,7 +278,7 @@ def _cancelled(gone: Sequence[Announced], folded: Folded) -> tuple[tuple[Fact, T
             kind = one_for_all
         elif (fact.kind, entry.folded) in reversed_now:
             kind = K.INPATIENT_REVERSED
-        elif fact.kind in DISCHARGES and K.INPATIENT_ADMIT in arrivals:
+        elif fact.kind in DISCHARGES and K.INPATIENT_ADMIT in taken_back:
             kind = K.ADMIT_CANCELLED
         result.append((fact, kind))
     return tuple(result)

@@ -1,7 +1,8 @@
 """Merges and moves of patients who live on different partitions and routing processes, while those are killed.
 
-Many pairs of patients go through the same story side by side: the order in which the two processes take a pair's
-messages is left to chance, and neither it nor the kills may show in what anybody is told.
+Many pairs of patients go through the same story side by side. The two of a pair are chosen so that the one's partition
+is the one process's and the other's the other's; the order in which the processes take a pair's messages is left to
+chance, and neither it nor the kills may show in what anybody is told.
 """
 
 import asyncio
@@ -9,10 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 import aiohttp
 import pytest
+from aiokafka.partitioner import DefaultPartitioner
 
 from tests.acceptance.load import arrived
 from tests.acceptance.scenario import Scenario, endings, haven, meadow, write_partners
@@ -20,7 +24,11 @@ from tests.acceptance.setting import ScaledOut, scaled_out
 from tests.integration.scenarios.hospital import ZONE, Hospital
 from tests.services.kafka import KafkaCluster
 from tocengine.commands.session import connected
+from tocengine.config import Config
 from tocengine.config_file import load_config
+from tocengine.credentials import patient_hash_key
+from tocengine.eventlog.records import KeyHasher
+from tocengine.model.identity import PatientKey
 from tocengine.simulation.day import Expected
 from tocengine.simulation.engine import EngineProcess
 from tocengine.simulation.receivers import Receivers
@@ -74,10 +82,33 @@ def visits_merged(s: Scenario) -> None:
 STORIES: tuple[Callable[[Scenario], None], ...] = (merged, moved, handed_on, visits_merged)
 
 
+class Pair(Scenario):
+    """A patient of Haven's, and one of Meadow's whose messages the other process reads."""
+
+    partition: ClassVar[Callable[[str], int]]
+
+    @property
+    def other(self) -> str:
+        mine = Pair.partition(self.mrn)
+        return next(mrn for n in count() if Pair.partition(mrn := f"{self.mrn}M{n}") % 2 != mine % 2)
+
+
+def _partition(config: Config) -> Callable[[str], int]:
+    """The partition of a patient's messages, by number, as the log's producer chooses it. Partitions are shared out one
+    by one to the two processes, so that the even ones are the one's and the odd ones the other's."""
+    hasher, choose = KeyHasher(patient_hash_key(config)), DefaultPartitioner()
+    partitions = list(range(config.event_log.kafka.partitions))
+
+    def partition(mrn: str) -> int:
+        return int(choose(hasher.patient(PatientKey("STJ", mrn)), partitions, partitions))
+
+    return partition
+
+
 def _scenarios(hospital: Hospital) -> Iterator[Scenario]:
     day = (datetime.now(ZONE) - timedelta(days=1)).date().isoformat()
     for number in range(PAIRS * len(STORIES)):
-        scenario = Scenario(number, day, hospital)
+        scenario = Pair(number, day, hospital)
         STORIES[number % len(STORIES)](scenario)
         yield scenario
 
@@ -120,6 +151,7 @@ async def test_merges_and_moves_between_two_routing_processes_that_are_killed(
     folder: Path, receivers: Receivers, secret: bytes, postgres_dsn: str, kafka: KafkaCluster
 ) -> None:
     setting = scaled_out(folder, receivers, secret, postgres_dsn, kafka.bootstrap, 1)
+    Pair.partition = staticmethod(_partition(load_config(folder / "tocengine.toml")))
     scenarios = list(_scenarios(Hospital(system="ADTOUT")))
     path = write_partners(folder, receivers.port, secret, scenarios)
     status, out, error = await setting.engine.call("apply", "-f", str(path))

@@ -5,6 +5,8 @@ rows that the table tells apart within a state ("if it began in ED", "after 09",
 of their own.
 """
 
+from typing import Any
+
 import pytest
 
 from tests.fixtures.visits import CONVERTED, ED, HOME, INP, OBS, OUT, PRE, STILL, Chronicle, Visit
@@ -306,7 +308,7 @@ def test_after_09_an_a01_is_the_admission_whatever_its_class(trigger: str, patie
 
 @pytest.mark.parametrize("row", WAYS)
 @pytest.mark.parametrize(("trigger", "said"), [("A02", {}), ("A12", {}), ("A03", {"disposition": STILL})])
-def test_bed_moves_and_interim_bills_move_no_state(row: str, trigger: str, said: dict[str, object]) -> None:
+def test_bed_moves_and_interim_bills_move_no_state(row: str, trigger: str, said: dict[str, Any]) -> None:
     state, told, flags, before = after(row, V.event(trigger, "09:00", INP, **said))
     assert (state, told) == (before, set())
     assert trigger != "A03" or "still_patient" in flags

@@ -169,7 +169,9 @@ def test_the_group_employer_has_the_numbers_of_in1_10() -> None:
 )
 def test_a_subscriber_number_is_found_where_it_is_one(fields: dict[int, str], number: str) -> None:
     body = movement("A01", None, segment("IN1", {1: "1", 2: "MCR", 3: "1", 4: "EVERGREEN", **fields}))
-    assert _one(body, "Coverage")["subscriberId"] == number
+    coverage = _one(body, "Coverage")
+    assert coverage["subscriberId"] == number
+    assert ("policyHolder" in coverage) is fields.get(10, "").endswith("EI"), "a subscriber's number is no employer's"
 
 
 CONTACT = {1: "1", 2: "VOSS^PETER", 3: "SPO", 8: "20200101", 9: "20270101", 15: "M", 20: "pol^Polish"}

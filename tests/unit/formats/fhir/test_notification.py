@@ -5,7 +5,7 @@ import orjson
 import pytest
 from msgspec import UNSET
 
-from tests.fixtures.adt import movement, normalized
+from tests.fixtures.adt import movement, normalized, segment
 from tests.fixtures.notices import ENGINE, SUNNYSIDE, URL, notice, snapshot
 from tests.unit.adapters.fhir.bundles import Bundle, bundle, encoded
 from tests.unit.normalize.test_fhir import message, source
@@ -179,3 +179,15 @@ def test_a_marked_visit_that_is_told_has_a_security_label(effect: MarkEffect, la
     bundle = orjson.loads(render_notification(told, tracked, bytes(RECORD.fhir), SUNNYSIDE, URL, ENGINE))
     (visit,) = [e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Encounter"]
     assert [each["code"] for each in visit["meta"].get("security", [])] == labels
+
+
+@pytest.mark.parametrize(("fields", "claims"), [("49", False), ("17 49", True), ("17", False)])
+def test_a_coverage_claims_its_profile_where_it_has_what_that_demands(fields: str, claims: bool) -> None:
+    said = {17: "SEL", 49: "M7"}
+    line = {1: "1", 2: "MCR", 3: "1", 4: "EVERGREEN", **{int(each): said[int(each)] for each in fields.split()}}
+    record = normalized(movement("A03", None, segment("IN1", line)))
+    body = render_notification(
+        notice(record.summary, level=Level.FULL), snapshot(record.summary), bytes(record.fhir), SUNNYSIDE, URL, ENGINE
+    )
+    (coverage,) = [each["resource"] for each in orjson.loads(body)["entry"] if "payor" in each["resource"]]
+    assert ("meta" in coverage) is claims

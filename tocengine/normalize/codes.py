@@ -3,6 +3,7 @@
 A code without a row is never guessed: the rule keeps it as sent and raises ``unmapped:FIELD``.
 """
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -111,6 +112,10 @@ class AllergySeverity(Row, frozen=True):
     severity: str | None = None
 
 
+_FILLING = re.compile(r"0+|([1-9])\1{5,}|[\W_]+")
+"""Numbers that only fill a field: zeros, one digit again and again, no letter or digit at all."""
+
+
 class Codes(msgspec.Struct, frozen=True):
     """Every table, ready to look up. One instance serves all messages of a feed."""
 
@@ -154,6 +159,10 @@ class Codes(msgspec.Struct, frozen=True):
     unit_systems: Mapping[str, str]
     placeholder_numbers: Mapping[str, bool]
     placeholder_names: Mapping[str, bool]
+
+    def is_placeholder(self, number: str) -> bool:
+        """Whether `number` stands where a sender knows none: it names no patient, visit, account or practitioner."""
+        return bool(self.placeholder_numbers.get(number.upper())) or _FILLING.fullmatch(number) is not None
 
 
 class Wrap(Protocol):

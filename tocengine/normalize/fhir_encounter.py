@@ -71,7 +71,7 @@ def read_encounter(reader: Reader) -> tuple[VisitKey | None, EncounterFacts]:
     return _visit(encounter, reader), EncounterFacts(
         patient_class=_patient_class(code, reader),
         class_code=text_of(code, "code") if isinstance(code, dict) else UNSET,
-        account_number=_account(encounter) or UNSET,
+        account_number=_account(encounter, reader) or UNSET,
         location=_location(encounter, reader) or UNSET,
         treating=treating or UNSET,
         treating_source=treating_source if treating else UNSET,
@@ -92,7 +92,8 @@ def _visit(encounter: Resource, reader: Reader) -> VisitKey | None:
     Where there is none: the address of the Encounter on its sender's server, which is the same in every message of
     that server. A message's own addresses (``urn:uuid:``) are made up for it and name nothing.
     """
-    sent = [number for number in identifiers_of(encounter) if number.system and number.type != "AN"]
+    numbers = [number for number in identifiers_of(encounter) if not reader.codes.is_placeholder(number.value)]
+    sent = [number for number in numbers if number.system and number.type != "AN"]
     sent.sort(key=lambda number: (number.use == "old", number.type != "VN"))
     if not sent:
         base, separator, identity = reader.notification.encounter_url.rpartition("/Encounter/")
@@ -104,8 +105,9 @@ def _visit(encounter: Resource, reader: Reader) -> VisitKey | None:
     return VisitKey(known.domain, known.value)
 
 
-def _account(encounter: Resource) -> str:
-    return next((number.value for number in identifiers_of(encounter) if number.type == "AN"), "")
+def _account(encounter: Resource, reader: Reader) -> str:
+    numbers = (number.value for number in identifiers_of(encounter) if number.type == "AN")
+    return next((number for number in numbers if not reader.codes.is_placeholder(number)), "")
 
 
 def _patient_class(sent: Json, reader: Reader) -> PatientClass:

@@ -56,8 +56,10 @@ def identifier_row(kind: str, codes: Codes) -> IdentifierType:
 
 
 def is_kept(number: SentIdentifier, codes: Codes) -> bool:
-    """False for social security and account numbers: never stored, never shown."""
-    return number.system not in SSN and identifier_row(number.type, codes).keep
+    """False for social security and account numbers, and for placeholders: never stored, never shown."""
+    return (
+        number.system not in SSN and identifier_row(number.type, codes).keep and not codes.is_placeholder(number.value)
+    )
 
 
 def _key(sent: list[SentIdentifier], reader: Reader) -> PatientKey | None:

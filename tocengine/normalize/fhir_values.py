@@ -108,7 +108,7 @@ class Reader:
         """What senders put where they know nobody: nobody, then, and a flag."""
         codes = self.codes
         found = name.family.upper() in codes.placeholder_names or any(
-            number.value.upper() in codes.placeholder_numbers for number in numbers
+            codes.is_placeholder(number.value) for number in numbers
         )
         if found:
             self.flag("placeholder_practitioner")

@@ -237,10 +237,15 @@ class Reading:
         return known.name if known is not None else named
 
     def key(self, sent: str, path: str) -> str:
-        """`sent` as a key (`clean`); a flag ``unprintable:PATH`` where it has signs inside that nobody sees."""
+        """`sent` as a key (`clean`); "" for a placeholder, which would make one of everybody who has it. Flags
+        ``placeholder:PATH``, and ``unprintable:PATH`` where it has signs inside that nobody sees."""
         if not sent.isprintable() and not _trimmed(sent).isprintable():
             self.flag(f"unprintable:{path}")
-        return clean(sent)
+        value = clean(sent)
+        if self.codes.is_placeholder(value):
+            self.flag(f"placeholder:{path}")
+            return ""
+        return value
 
     def visit_key(self, field: Field) -> VisitKey | None:
         """The visit a CX field names (leading zeros kept, blanks around it not)."""

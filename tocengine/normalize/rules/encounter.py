@@ -82,7 +82,7 @@ def read(reading: Reading, visit: Segment, patient: Segment) -> EncounterFacts:
         patient_class=patient_class,
         class_code=sent,
         patient_type=patient_type,
-        account_number=_number(patient[18]),
+        account_number=_number(reading, patient[18], "account"),
         alternate_visit=_came_from(reading, visit),
         location=location,
         treating=attending,
@@ -111,20 +111,22 @@ def _identify(reading: Reading, alternate: Field) -> None:
     reading.encounter["identifier"] = numbers
 
 
-def _number(field: Field) -> str | UnsetType | None:
+def _number(reading: Reading, field: Field, path: str) -> str | UnsetType | None:
     if not field:
         return None if field.null else UNSET
-    return clean(CX.read(field).value) or UNSET
+    return reading.key(CX.read(field).value, path) or UNSET
 
 
 def _came_from(reading: Reading, visit: Segment) -> str | UnsetType | None:
     """The alternate visit (PV1-50). Where an arrival on a new number gives none, the number that MRG names as the one
     before: the visit it grew out of (domain 2.2)."""
-    number = _number(visit[50])
+    number = _number(reading, visit[50], "visit")
     if number is not UNSET or reading.trigger not in NAMES_PRIOR:
         return number
     prior = reading.segment("MRG")
-    return (_number(prior[PRIOR_NUMBER[reading.source.profile.visit_key]]) if prior else None) or UNSET
+    return (
+        _number(reading, prior[PRIOR_NUMBER[reading.source.profile.visit_key]], "visit") if prior else None
+    ) or UNSET
 
 
 def _class(reading: Reading, visit: Segment) -> tuple[PatientClass | UnsetType, str | UnsetType, str | UnsetType]:

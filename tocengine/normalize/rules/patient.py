@@ -25,7 +25,7 @@ def identifiers(
 ) -> tuple[tuple[Identifier, ...], PatientKey | None]:
     """The identifiers of CX fields, and the one that is the key: the best-ranked, the first among equals.
 
-    What may not be kept (social security and account numbers) is left out at once.
+    What may not be kept (social security and account numbers) and placeholders are left out at once.
     """
     found: list[Identifier] = []
     best, key = 1_000, None

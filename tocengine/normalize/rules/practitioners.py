@@ -47,7 +47,7 @@ def _person(reading: Reading, raw: str, path: str) -> Practitioner | None:
     found = XCN.read(reading.field(raw))
     codes = reading.codes
     number = clean(found.value)
-    if codes.placeholder_numbers.get(number.upper()):
+    if codes.is_placeholder(number):
         reading.flag(f"placeholder:{path}")
         number = ""
     family, given = found.family, found.given

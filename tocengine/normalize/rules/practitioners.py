@@ -1,6 +1,6 @@
 """Owns the people of the care team: XCN fields, ROL and PRT, who treats, who is the primary care provider."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import UNSET, UnsetType
 
@@ -10,6 +10,7 @@ from tocengine.formats.hl7v2.datatypes import XCN, XON
 from tocengine.formats.hl7v2.segments import Field, Repetition, Segment
 from tocengine.model.identity import Identifier, Organization, Practitioner, valid_npi
 from tocengine.normalize.reading import Reading, clean
+from tocengine.normalize.rules.role_segments import Role, in_force, period, roles
 
 NPI_AUTHORITIES = frozenset({"NPI", "USNPI", "CMS", "2.16.840.1.113883.4.6"})
 ATTENDING = concept(coding(PARTICIPATION, "ATND"))
@@ -113,51 +114,79 @@ def primary_care(
     """Who cares for the patient outside: PD1-4, then ROL/PRT `PP`; and their practices: PD1-3."""
     segment = reading.segment("PD1")
     doctors, practices = segment[4], segment[3]
-    named = people(reading, doctors, "PD1-4")
-    named.extend(person for person in _in_role(reading, "PP") if person not in named)
+    removed = _removed(reading, "PP", "PID", "PV1")
+    stated = (*people(reading, doctors, "PD1-4"), *_in_role(reading, "PP", "PID", "PV1"))
+    named = [person for person in dict.fromkeys(stated) if _known_by(person) not in removed]
     places = (
         [place for each in practices if (place := practice(reading, each, "PD1-3")) is not None] if practices else []
     )
     return (
-        tuple(named) if named else None if doctors.null else UNSET,
+        tuple(named) if named else None if doctors.null or removed else UNSET,
         tuple(places) if places else None if practices.null else UNSET,
     )
 
 
-def _in_role(reading: Reading, role: str) -> Iterable[Practitioner]:
-    for segment in (*reading.segments("ROL"), *reading.segments("PRT")):
-        code, person = (3, 4) if segment.name == "ROL" else (4, 5)
-        if segment.code(code).upper() == role and segment[person]:
-            yield from people(reading, segment[person], f"{segment.name}-{person}")
+def _in_role(reading: Reading, code: str, *owners: str) -> Iterator[Practitioner]:
+    for role in roles(reading):
+        if role.code == code and role.behind(*owners) and not role.removes and in_force(reading, role):
+            yield from people_of(reading, role)
+
+
+def _removed(reading: Reading, code: str, *owners: str) -> frozenset[object]:
+    """By what they are known: the people that a ROL or PRT takes out of a role, wherever else they are named in it."""
+    return frozenset(
+        _known_by(person)
+        for role in roles(reading)
+        if role.code == code and role.behind(*owners) and role.removes
+        for person in people_of(reading, role)
+    )
+
+
+def _known_by(person: Practitioner) -> object:
+    return person.npi or person.local or (person.family, person.given)
+
+
+def people_of(reading: Reading, role: Role) -> list[Practitioner]:
+    """The people of a ROL or PRT."""
+    return people(reading, role.segment[role.fields.person], role.path)
 
 
 def treating(reading: Reading, visit: Segment) -> tuple[Practitioner | UnsetType | None, str | UnsetType]:
-    """The treating practitioner and where it was found: ROL/PRT `AT`, PV1-7, PV1-17, PV1-9, in that order."""
+    """The treating practitioner and where it was found: ROL/PRT `AT`, PV1-7, PV1-17, PV1-9, in that order.
+
+    None where the message takes away who it was and names nobody else.
+    """
+    removed = _removed(reading, "AT", "PV1")
     for place in reading.source.profile.treating_order:
+        found: Iterable[Practitioner]
         if place == "ROL":
-            for person in _in_role(reading, "AT"):
+            found = _in_role(reading, "AT", "PV1")
+        else:
+            field = visit[int(place.removeprefix("PV1-"))]
+            found = people(reading, field, place) if field else ()
+        for person in found:
+            if _known_by(person) not in removed:
                 return person, place
-            continue
-        field = visit[int(place.removeprefix("PV1-"))]
-        for person in people(reading, field, place) if field else ():
-            return person, place
-    return (None, UNSET) if visit[7].null else (UNSET, UNSET)
+    return (None, UNSET) if visit[7].null or removed else (UNSET, UNSET)
 
 
 def participants(reading: Reading, visit: Segment, attending: Practitioner | UnsetType | None) -> list[Json]:
     """Encounter.participant: each stated person in each stated role, the treating one as attending."""
     found: list[Json] = []
-    seen: set[tuple[str, str]] = set()
+    team = _team(reading)
+    seen = _taken_away(reading, team)  # never added, whichever field names them
 
-    def add(person: Practitioner, code: str, kind: Json, period: Resource | None = None) -> None:
+    def add(person: Practitioner, code: str, kind: Json, during: Resource | None = None) -> None:
         shown = resource(reading, person, reading.encounter_id)
         key = (code, str(shown["id"]))
         if key not in seen:
             seen.add(key)
-            found.append({"type": [kind], **({"period": period} if period else {}), "individual": reading.add(shown)})
+            found.append({"type": [kind], **({"period": during} if during else {}), "individual": reading.add(shown)})
 
     if attending is not UNSET and attending is not None:
         add(attending, "ATND", ATTENDING)
+    elif attending is None and not visit[7].null:
+        reading.cleared.append("Encounter.participant:ATND")
     for number, code, kind in PARTICIPANTS:
         field = visit[number]
         if field.null:
@@ -168,17 +197,33 @@ def participants(reading: Reading, visit: Segment, attending: Practitioner | Uns
     source = reading.segment("PV2")[13]
     for person in people(reading, source, "PV2-13") if source else ():
         add(person, "REF", _KINDS["REF"])
-    for segment in (*reading.segments("ROL"), *reading.segments("PRT")):
-        role, who, begins, ends = (3, 4, 5, 6) if segment.name == "ROL" else (4, 5, 11, 12)
-        part = reading.codes.participations.get(segment.code(role).upper())
-        if part and part != "ATND":
-            period = fhir.period(
-                reading.time(segment[begins], f"{segment.name}-{begins}"),
-                reading.time(segment[ends], f"{segment.name}-{ends}"),
-            )
-            for person in people(reading, segment[who], f"{segment.name}-{who}"):
-                add(person, part, _KINDS[part], period)
+    for person, part, during in _members(reading, team):
+        add(person, part, _KINDS[part], during)
     return found
+
+
+def _team(reading: Reading) -> list[tuple[Role, str]]:
+    """The ROL and PRT of the visit, with the participation each states."""
+    said = ((role, reading.codes.participations.get(role.code)) for role in roles(reading) if role.behind("PV1"))
+    return [(role, part) for role, part in said if part]
+
+
+def _members(reading: Reading, team: Sequence[tuple[Role, str]]) -> Iterator[tuple[Practitioner, str, Resource]]:
+    """The people of ROL and PRT beside the attending ones, with the participation and the period of each."""
+    for role, part in team:
+        if part != "ATND" and not role.removes:
+            for person in people_of(reading, role):
+                yield person, part, fhir.period(*period(reading, role))
+
+
+def _taken_away(reading: Reading, team: Sequence[tuple[Role, str]]) -> set[tuple[str, str]]:
+    """(participation, id) of those a ROL or PRT removes."""
+    return {
+        (part, str(resource(reading, person, reading.encounter_id)["id"]))
+        for role, part in team
+        if role.removes
+        for person in people_of(reading, role)
+    }
 
 
 def organizations(reading: Reading, places: Sequence[Organization], scope: str) -> list[Json]:
@@ -186,4 +231,4 @@ def organizations(reading: Reading, places: Sequence[Organization], scope: str) 
     return [reading.add(fhir.organization(place, scope, reading.source.domains)) for place in places]
 
 
-__all__ = ["NPI", "participants", "people", "practice", "practitioner", "primary_care", "treating"]
+__all__ = ["NPI", "participants", "people", "people_of", "practice", "practitioner", "primary_care", "treating"]

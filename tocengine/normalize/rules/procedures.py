@@ -10,6 +10,7 @@ from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading, clean
 from tocengine.normalize.rules import practitioners
 from tocengine.normalize.rules.coded import concept_in, concept_of, instance
+from tocengine.normalize.rules.role_segments import roles
 
 PERFORMERS: tuple[tuple[int, Resource | None], ...] = (
     (8, concept(coding(SNOMED, "88189002"))),
@@ -96,4 +97,10 @@ def _performers(reading: Reading, segment: Segment) -> list[Json]:
             if function is not None:
                 performer["function"] = function
             found.append(performer)
+    for role in roles(reading):
+        for person in practitioners.people_of(reading, role) if role.owner is segment and not role.removes else ():
+            shown = practitioners.resource(reading, person, reading.encounter_id or reading.patient_id)
+            actor = reading.add(shown)
+            if all(isinstance(each, dict) and each["actor"] != actor for each in found):
+                found.append({"actor": actor})
     return found

@@ -3,13 +3,11 @@
 from tocengine.formats.fhir import facts as fhir
 from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import PARTICIPATION, SNOMED, Json, Resource, coding, concept, reference
-from tocengine.formats.hl7v2.segments import Segment
 from tocengine.normalize.reading import Reading
 from tocengine.normalize.rules import practitioners
 from tocengine.normalize.rules.patient import fhir_address, telecom
+from tocengine.normalize.rules.role_segments import Role, period, roles
 
-PLACES = {"ROL": (3, 4, 5, 6, 11, 12), "PRT": (4, 5, 11, 12, 14, 15)}
-"""Segment -> its fields: role, person, begin, end, addresses, telecommunication (HL7 v2-to-FHIR, ROL and PRT)."""
 PRIMARY_CARE = concept(coding(SNOMED, "446050000"))
 _OF_BIRTH = frozenset({"N", "BDL", "BR", "F"})
 """Kinds of address (table 0190) where somebody was born or comes from: nobody is reached there."""
@@ -26,21 +24,22 @@ def read_participations(reading: Reading) -> None:
 
 
 def _read(reading: Reading, name: str) -> None:
-    _, who, _, _, where, points = PLACES[name]
-    for segment in reading.segments(name):
-        if segment[who] and any(segment.sent((where, points))):
-            _reach(reading, segment)
+    for role in roles(reading):
+        reaching = (role.fields.addresses, role.fields.telecom)
+        if role.segment.name == name and not role.removes and any(role.segment.sent(reaching)):
+            _reach(reading, role)
 
 
-def _reach(reading: Reading, segment: Segment) -> None:
-    _, who, _, _, where, points = PLACES[segment.name]
+def _reach(reading: Reading, role: Role) -> None:
     addresses: list[Json] = [
         shown
-        for each in segment[where]
+        for each in role.segment[role.fields.addresses]
         if each.component(7).strip().upper() not in _OF_BIRTH and (shown := fhir_address(reading, each))
     ]
-    reached: list[Json] = [found for each in segment[points] if (found := telecom(reading, each, "work")) is not None]
-    for person in practitioners.people(reading, segment[who], f"{segment.name}-{who}"):
+    reached: list[Json] = [
+        found for each in role.segment[role.fields.telecom] if (found := telecom(reading, each, "work")) is not None
+    ]
+    for person in practitioners.people_of(reading, role):
         for scope in (reading.encounter_id, reading.patient_id):
             identity = fhir.practitioner_id(person, scope)
             if not reading.holds(identity):
@@ -48,24 +47,20 @@ def _reach(reading: Reading, segment: Segment) -> None:
             if addresses:
                 reading.enrich(identity, {"address": addresses})
             if reached:
-                reading.add(_role(reading, segment, identity, reached))
+                reading.add(_role(reading, role, identity, reached))
             break
 
 
-def _role(reading: Reading, segment: Segment, identity: str, reached: list[Json]) -> Resource:
-    role, _, begins, ends, _, _ = PLACES[segment.name]
-    code = segment.code(role).upper()
+def _role(reading: Reading, role: Role, identity: str, reached: list[Json]) -> Resource:
     found: Resource = {
         "resourceType": "PractitionerRole",
-        "id": resource_id("practitioner-role", reading.encounter_id or reading.patient_id, identity, code),
+        "id": resource_id("practitioner-role", reading.encounter_id or reading.patient_id, identity, role.code),
     }
-    if period := fhir.period(
-        reading.time(segment[begins], f"{segment.name}-{begins}"), reading.time(segment[ends], f"{segment.name}-{ends}")
-    ):
-        found["period"] = period
+    if during := fhir.period(*period(reading, role)):
+        found["period"] = during
     found["practitioner"] = reference(identity)
-    part = reading.codes.participations.get(code)
-    if part or code == "PP":
+    part = reading.codes.participations.get(role.code) if role.behind("PV1") else None
+    if part or role.code == "PP":
         found["code"] = [concept(coding(PARTICIPATION, part)) if part else PRIMARY_CARE]
     found["telecom"] = reached
     return found

@@ -231,8 +231,16 @@ class Reading:
         return clean(authority.namespace or authority.universal_id)
 
     def own_domain(self) -> str:
-        """The domain of identifiers that name no authority: `mrn_authority` of the profile, else MSH-4."""
-        named = self.source.profile.mrn_authority or self.sender or self.source.facility.id
+        """The domain of patients and people without an authority: `mrn_authority` of the profile, else MSH-4."""
+        return self._named_domain(self.source.profile.mrn_authority or self.sender)
+
+    def visit_domain(self) -> str:
+        """The domain of visits and accounts without an authority: MSH-4. Hospitals that share their patients' numbers
+        count visits each for itself (domain 2.2)."""
+        return self._named_domain(self.sender)
+
+    def _named_domain(self, stated: str) -> str:
+        named = stated or self.source.facility.id
         known = self.source.domains.get(named)
         return known.name if known is not None else named
 
@@ -253,7 +261,7 @@ class Reading:
             return None
         found = CX.read(field)
         value = self.key(found.value, "visit")
-        return VisitKey(self.domain(found.authority) or self.own_domain(), value) if value else None
+        return VisitKey(self.domain(found.authority) or self.visit_domain(), value) if value else None
 
 
 def _short(key: Hashable) -> bool:

@@ -10,7 +10,7 @@ from tocengine.config_file import load_config
 from tocengine.errors import ConfigurationError
 from tocengine.model.event import Event, Processing
 from tocengine.model.facts import CareSetting, Destination, Disposition, EncounterFacts, known, overlay
-from tocengine.model.identity import PatientKey, VisitKey
+from tocengine.model.identity import AccountKey, PatientKey, VisitKey
 from tocengine.model.profile import SourceProfile
 from tocengine.normalize.normalizer import HL7v2Normalizer, without_nulls
 
@@ -131,6 +131,29 @@ def test_numbers_without_an_authority_are_of_the_one_the_profile_names() -> None
     body = movement("A01", pid="PID|1||00777^^^^MR||VOSS^HELENA")
     assert event(body).patient == PatientKey("STJ", "00777")
     assert event(body, SourceProfile(mrn_authority="NORTH")).patient == PatientKey("NORTH", "00777")
+
+
+@pytest.mark.parametrize(("trigger", "lines"), [("A01", ()), ("A45", ("MRG|11^^^NORTH^MR||H1||V300",))])
+def test_hospitals_that_share_patient_numbers_count_their_visits_each_for_itself(
+    trigger: str, lines: tuple[str, ...]
+) -> None:
+    shared = SourceProfile(mrn_authority="NORTH")
+    body = movement(trigger, {19: "100"}, *lines, pid="PID|1||00777^^^^MR||VOSS^HELENA|||||||||||||H2")
+    here, there = (
+        event(sent, shared) for sent in (body, body.replace(b"|STJ^1999000023^NPI|", b"|OTHER^1999000023^NPI|"))
+    )
+    assert here.patient == there.patient == PatientKey("NORTH", "00777")
+    for told, domain in ((here, "STJ"), (there, "OTHER")):
+        if trigger == "A01":
+            assert told.visit == VisitKey(domain, "100")
+        else:
+            assert told.rekeying is not None
+            (move,) = told.rekeying.moves
+            assert (move.visit, move.account, move.into) == (
+                VisitKey(domain, "V300"),
+                AccountKey(domain, "H1"),
+                AccountKey(domain, "H2"),
+            )
 
 
 FILE = """

@@ -166,7 +166,7 @@ def _stay(reading: Reading, visit: Segment) -> None:
     if field := visit[5]:
         found = CX.read(field)
         if value := clean(found.value):
-            domain = reading.domain(found.authority) or reading.own_domain()
+            domain = reading.domain(found.authority) or reading.visit_domain()
             system = fhir.domain_system(domain, reading.source.domains, "visit")
             _hospitalization(reading)["preAdmissionIdentifier"] = identifier(system, value)
     for number, name, many in STAY:

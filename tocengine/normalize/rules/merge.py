@@ -250,4 +250,4 @@ def account(reading: Reading, field: Field) -> AccountKey | None:
         return None
     found = CX.read(field)
     value = reading.key(found.value, "account")
-    return AccountKey(reading.domain(found.authority) or reading.own_domain(), value) if value else None
+    return AccountKey(reading.domain(found.authority) or reading.visit_domain(), value) if value else None

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from tocengine.formats.fhir.facts import domain_system, is_oid
+from tocengine.formats.fhir.facts import NOT_PATIENTS, domain_system, is_oid
 from tocengine.formats.fhir.incoming import Notification
 from tocengine.formats.fhir.resources import CCN, IDENTIFIER_TYPE, NPI, Json, Resource
 from tocengine.formats.hl7v2.time import read_time
@@ -24,7 +24,7 @@ NUBC_DISPOSITIONS = (
 )
 """The code system, and the name the Da Vinci examples use for it."""
 
-_KINDS = ("mr", "visit")
+_KINDS = ("mr", *NOT_PATIENTS)
 
 
 class SentIdentifier(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ from tocengine.model.profile import IdentifierDomain, SendingFacility
 from tocengine.model.time import Timestamp
 
 _V2_CLASS = TERMINOLOGY + "v2-0004"
+_OF_NO_KIND = frozenset("CNU")  # commercial account, not applicable, unknown
 
 ENCOUNTER_CLASS: Mapping[PatientClass, Resource] = {
     PatientClass.EMERGENCY: coding(ACT_CODE, "EMER"),
@@ -78,8 +79,11 @@ ENCOUNTER_STATUS: Mapping[EncounterState, str] = {
 
 
 def encounter_class(patient_class: PatientClass, sent: str, feed: str) -> Resource:
-    """Encounter.class. A class that did not map keeps the code as `sent`, in a system of the feed's own."""
+    """Encounter.class. A class that says nothing of the kind of visit keeps the code as `sent`: in HL7's system where
+    it is of table 0004 (domain 4.2), else in one of the feed's own."""
     code = " ".join(sent.split())
+    if patient_class is PatientClass.UNKNOWN and code.upper() in _OF_NO_KIND:
+        return coding(_V2_CLASS, code.upper())
     if patient_class is PatientClass.UNKNOWN and code:
         return coding(local_system("feed", feed, "PV1-2"), code)
     return ENCOUNTER_CLASS[patient_class]
@@ -133,15 +137,20 @@ def postal_address(address: Address) -> Resource:
     return found
 
 
+NOT_PATIENTS = ("visit", "dn", "xx")
+"""Kinds of numbers that are none of a person's record, whoever assigned them."""
+
+
 def domain_system(domain: str, domains: Mapping[str, IdentifierDomain], kind: str) -> str:
     """The URI of an identifier domain: as configured, else its OID among the aliases, else one of our own.
 
-    `kind` (``mr``, ``visit``, ...) keeps numbers of different kinds that share an authority apart.
+    `kind` (``mr``, ``visit``, ...) keeps numbers of different kinds that share an authority apart: a configured
+    domain is one of patients, so a visit, a practitioner (``dn``) or an organization (``xx``) has a system of our own.
     """
     if domain in ("NPI", "USNPI"):
         return NPI
     known = domains.get(domain)
-    if known is not None and kind != "visit":
+    if known is not None and kind not in NOT_PATIENTS:
         if known.system:
             return known.system
         for alias in known.aliases:

@@ -1,5 +1,7 @@
 """Owns the way out: the resources of a reading as one collection Bundle that is valid FHIR, or a refusal."""
 
+from decimal import Decimal
+
 import orjson
 
 from tocengine.errors import InvalidBundleError, SetAsideError
@@ -31,7 +33,14 @@ def bundle(reading: Reading) -> bytes:
         raise SetAsideError(Problem(reason="bundle_invalid", text=text, location=place, code="207")) from error
 
 
+def _digits(number: object) -> orjson.Fragment:
+    """A Decimal as it was written: 80.50 is not 80.5."""
+    if isinstance(number, Decimal):
+        return orjson.Fragment(format(number, "f"))
+    raise TypeError(type(number).__name__)
+
+
 def _valid(built: Resource) -> bytes:
-    body = orjson.dumps(built)
+    body = orjson.dumps(built, default=_digits)
     assert_valid(body, built)
     return body

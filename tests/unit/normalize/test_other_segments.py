@@ -35,6 +35,7 @@ def test_a_deleted_procedure_and_one_without_a_name_are_left_out() -> None:
     [
         ("NM|8302-2^Height^LN||172|cm^cm^UCUM", {"value": 172, "unit": "cm", "code": "cm"}),
         ("NM|29463-7^Weight^LN||81.5|kg", {"value": 81.5, "unit": "kg"}),
+        ("NM|8302-2^Height^LN||-0172|cm", {"value": -172}),
         ("SN|59408-5^SpO2^LN||<^2|mmol/L", {"value": 2, "comparator": "<", "unit": "mmol/L"}),
     ],
 )
@@ -123,3 +124,21 @@ def test_who_the_patient_is_to_the_state_and_the_family() -> None:
     assert found["communication"][0]["language"]["coding"][0]["code"] == "en"
     assert found["multipleBirthInteger"] == 2
     assert found["address"][0]["district"] == "ONEIDA"
+
+
+@pytest.mark.parametrize(
+    ("sent", "written"),
+    [
+        ("80.50", "80.50"),
+        ("+80.0", "80.0"),
+        (".5", "0.5"),
+        ("5.", "5"),
+        ("007.10", "7.10"),
+        ("0.00000001", "0.00000001"),
+        ("12345678901234567890", "12345678901234567890"),
+        ("1234567890123456789.01", "1234567890123456789.01"),
+    ],
+)
+def test_a_number_keeps_its_digits(sent: str, written: str) -> None:
+    content = bytes(normalized(movement("A01", None, f"OBX|1|NM|29463-7^X^LN||{sent}|kg|||||F")).fhir)
+    assert f'"valueQuantity":{{"value":{written},'.encode() in content

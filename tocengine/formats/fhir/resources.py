@@ -5,13 +5,14 @@ nothing here may be changed after it was built. No block ever holds an empty str
 """
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import TypeAlias
 
 from tocengine.formats.fhir.ids import URN
 from tocengine.model.remembering import remembered
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
-"""Any FHIR value in JSON form (https://hl7.org/fhir/R4/json.html)."""
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | Decimal | bool | None"
+"""Any FHIR value in JSON form (https://hl7.org/fhir/R4/json.html); a Decimal keeps its digits, as FHIR asks."""
 Resource: TypeAlias = dict[str, Json]
 """A resource or one of its elements."""
 

@@ -1,5 +1,7 @@
 """Owns OBX: observations that matter to those who take over the care; the rest stays in the message."""
 
+from decimal import Decimal
+
 from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import Json, Resource, reference
 from tocengine.formats.hl7v2.datatypes import CWE
@@ -132,12 +134,12 @@ def _quantity(reading: Reading, field: Field, unit: Field, how: str) -> Resource
     return {"valueQuantity": quantity}
 
 
-def _number(text: str) -> int | float | None:
-    """A decimal of HL7 type NM; no exponent, no words."""
+def _number(text: str) -> int | Decimal | None:
+    """A decimal of HL7 type NM, with the digits it was sent with; no exponent, no words."""
     bare = text.lstrip("+-")
     if not bare or len(text) > _LONGEST_NUMBER or bare.count(".") > 1 or not bare.replace(".", "").isdecimal():
         return None
     if not bare.isascii() or len(text) - len(bare) > 1:
         return None
-    value = float(text)
+    value = Decimal(text)
     return int(value) if "." not in bare and abs(value) < 2**53 else value

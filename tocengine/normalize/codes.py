@@ -144,6 +144,7 @@ class Codes(msgspec.Struct, frozen=True):
     no_allergies: Mapping[str, str]
     relationships: Mapping[str, Resource]
     organizations: Mapping[str, bool]
+    residences: Mapping[str, bool]
     subscribers: Mapping[str, str]
     marital_statuses: Mapping[str, Resource]
     languages: Mapping[str, Resource]
@@ -251,6 +252,7 @@ def codes_for(source: Source, wrap: Wrap = plain) -> Codes:
         no_allergies=wrap("allergy.none", _text("allergy", "none")),
         relationships=wrap("relationship", local.over("relationship", _relationships())),
         organizations=wrap("relationship.organization", _flags("relationship", "organization")),
+        residences=wrap("relationship.residence", _flags("relationship", "residence")),
         subscribers=wrap(
             "relationship.subscriber", local.over("relationship.subscriber", _text("relationship", "subscriber"))
         ),

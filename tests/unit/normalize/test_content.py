@@ -187,3 +187,22 @@ def test_an_unmapped_code_is_kept_flagged_and_open_for_mapping(table: str, code:
     assert f"unmapped:{path}" in found.flags
     assert table in MAPPABLE
     assert meanings(table)
+
+
+def test_namesakes_are_two_related_people() -> None:
+    lines = ("NK1|1|DOE^JOHN|FTH", "NK1|2|DOE^JOHN|CHD", "NK1|3|DOE^JOHN|FTH")
+    found = resources(movement("A01", None, *lines), "RelatedPerson")
+    assert [each["relationship"][0]["coding"][0]["code"] for each in found] == ["FTH", "CHILD"]
+    (alone,) = resources(movement("A01", None, lines[0]), "RelatedPerson")
+    assert found[0] == alone
+
+
+@pytest.mark.parametrize("kind", ["NH", "SNF"])
+def test_a_nursing_home_is_where_somebody_lives_and_no_relative(kind: str) -> None:
+    body = movement("A01", None, f"NK1|1|SUNNYSIDE^REHAB|{kind}|1 MILL LN^^UTICA")
+    assert resources(body, "RelatedPerson") == []
+    (contact,) = resources(body, "Patient")[0]["contact"]
+    assert "name" not in contact
+    homes = {f"urn:uuid:{each['id']}": each["name"] for each in resources(body, "Organization")}
+    assert homes[contact["organization"]["reference"]] == "SUNNYSIDE REHAB"
+    assert event(body).unmapped == ()

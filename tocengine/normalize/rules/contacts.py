@@ -5,6 +5,7 @@ from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import Json, Resource, concept, reference
 from tocengine.formats.hl7v2.datatypes import CWE
 from tocengine.formats.hl7v2.segments import Segment
+from tocengine.model.identity import Organization
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading
 from tocengine.normalize.rules.civil import language
@@ -16,6 +17,7 @@ def read(reading: Reading) -> None:
     """A contact of the Patient per NK1; one that names a person, not an employer, agency or insurer, is a
     RelatedPerson too (HL7 v2-to-FHIR, ADT_A01)."""
     contacts: list[Json] = []
+    related: dict[str, tuple[str, str]] = {}
     for segment in reading.segments("NK1"):
         about = _about(reading, segment)
         employer = practice(reading, segment[13], "NK1-13") if segment[13] else None
@@ -24,13 +26,19 @@ def read(reading: Reading) -> None:
             if person := _contact_person(reading, segment):
                 organization["contact"] = [person]
             about["organization"] = reading.add(organization)
+        kind = segment.code(3).upper() or segment.code(7).upper()
+        if reading.codes.residences.get(kind) and (home := about.pop("name", None)):
+            about["organization"] = reading.add(_residence(reading, home))
         if not (about.get("name") or about.get("organization")):
             continue
         if about not in contacts:
             contacts.append(about)
-        kind = segment.code(3).upper() or segment.code(7).upper()
         if about.get("name") and not reading.codes.organizations.get(kind):
-            reading.add(_related(reading, about, segment))
+            person = _related(reading, about, segment)
+            told_apart = (segment.code(3).upper(), str(person.get("birthDate", "")))
+            if related.setdefault(str(person["id"]), told_apart) != told_apart:  # a namesake: father and son
+                person["id"] = resource_id(str(person["id"]), *told_apart)
+            reading.add(person)
     if contacts:
         reading.patient["contact"] = contacts
 
@@ -57,6 +65,15 @@ def _about(reading: Reading, segment: Segment) -> Resource:
     if period := _period(reading, segment):
         about["period"] = period
     return about
+
+
+def _residence(reading: Reading, name: Json) -> Resource:
+    """The facility where the patient lives, which NK1-2 names as if it were a person."""
+    assert isinstance(name, dict)
+    given = name.get("given")
+    words = [str(name.get("family", "")), *(str(part) for part in (given if isinstance(given, list) else ()))]
+    home = Organization(" ".join(word for word in words if word))
+    return fhir.organization(home, reading.patient_id, reading.source.domains)
 
 
 def _period(reading: Reading, segment: Segment) -> Resource:
@@ -87,7 +104,8 @@ def _relationship(reading: Reading, segment: Segment) -> list[Json]:
     if coded.code:
         known = reading.codes.relationships.get(coded.code.upper())
         if known is None:
-            reading.unknown_code("relationship", coded.code, "NK1-3")
+            if not reading.codes.residences.get(coded.code.upper()):
+                reading.unknown_code("relationship", coded.code, "NK1-3")
             known = reading.local_concept("NK1-3", coded.code, coded.label)
         named.append(known)
     elif coded.label:

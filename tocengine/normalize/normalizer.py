@@ -197,7 +197,10 @@ def _visit_key_field(path: str) -> tuple[str, int]:
 
 
 def _patient_groups(hl7: HL7Message) -> list[dict[str, list[Segment]]] | None:
-    """The segments of each patient where a message has several (A17, A40); None where it has one."""
+    """The segments of each patient where a message has several (A17, A40); None where it has one.
+
+    A PID that repeats another word for word, and has nothing behind it, is no other patient.
+    """
     if len(hl7.segments("PID")) < 2:
         return None
     groups: list[dict[str, list[Segment]]] = []
@@ -207,4 +210,20 @@ def _patient_groups(hl7: HL7Message) -> list[dict[str, list[Segment]]] | None:
             groups.append({name: list(found) for name, found in shared.items()})
         if groups and segment.name not in _SHARED:
             groups[-1].setdefault(segment.name, []).append(segment)
-    return groups
+    return _told_once(groups)
+
+
+def _told_once(groups: Sequence[dict[str, list[Segment]]]) -> list[dict[str, list[Segment]]] | None:
+    saying_more = {group["PID"][0].raw for group in groups if _says_more(group)}
+    kept: dict[str | int, dict[str, list[Segment]]] = {}
+    for place, group in enumerate(groups):
+        raw = group["PID"][0].raw
+        if _says_more(group):
+            kept[place] = group
+        elif raw not in saying_more:
+            kept.setdefault(raw, group)
+    return list(kept.values()) if len(kept) > 1 else None
+
+
+def _says_more(group: Mapping[str, list[Segment]]) -> bool:
+    return bool(group.keys() - {*_SHARED, "PID"})

@@ -4,12 +4,26 @@ import orjson
 import pytest
 from msgspec import UNSET
 
-from tests.fixtures.adt import PID, SHARED, encounter_facts, event, movement, normalized
+from tests.fixtures.adt import (
+    EVN,
+    PID,
+    SHARED,
+    adt,
+    encounter_facts,
+    event,
+    movement,
+    normalized,
+    pv1,
+    received,
+    resources,
+    source,
+)
 from tocengine.errors import ConfigurationError, ContentError
 from tocengine.formats.hl7v2.parser import parse
 from tocengine.model.facts import CareSetting, Disposition, PatientClass, known
 from tocengine.model.identity import VisitKey
 from tocengine.model.profile import SourceProfile, UnitTraits
+from tocengine.normalize.normalizer import HL7v2Normalizer
 
 
 def _encounter(body: bytes, profile: SourceProfile | None = None) -> dict[str, object]:
@@ -287,3 +301,51 @@ def test_reason_and_expected_discharge() -> None:
 )
 def test_status_of_each_trigger(trigger: str, status: str) -> None:
     assert _encounter(movement(trigger))["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [('SUNNYSIDE&""', "SUNNYSIDE"), ('""&SUNNYSIDE', "SUNNYSIDE"), ("A & B CLINIC", "A & B CLINIC"), ('""&""', None)],
+)
+def test_a_null_is_no_part_of_where_the_patient_goes(sent: str, text: str | None) -> None:
+    body = movement("A03", {37: sent})
+    destination = known(encounter_facts(body).destination)
+    assert (destination.text if destination else None) == text
+    assert b'\\"\\"' not in bytes(normalized(body).fhir)
+
+
+@pytest.mark.parametrize("code", ["C", "N", "U", "n"])
+def test_a_class_that_says_nothing_keeps_the_code_of_hl7(code: str) -> None:
+    (visit,) = resources(movement("A04", {2: code}), "Encounter")
+    assert visit["class"] == {"system": "http://terminology.hl7.org/CodeSystem/v2-0004", "code": code.upper()}
+    (visit,) = resources(movement("A04", {2: "XX"}), "Encounter")
+    assert visit["class"] == {"system": "urn:tocengine:feed:stj-adt:PV1-2", "code": "XX"}
+
+
+def test_a_practitioner_and_a_patient_with_one_number_are_two() -> None:
+    body = movement("A01", {7: "123^ROE^ANN"}, "PD1|||CLINIC^^123", pid="PID|1||123^^^STJ^MR||VOSS^HELENA")
+    found = [
+        (number["system"], number["value"])
+        for kind in ("Patient", "Practitioner", "Organization")
+        for each in resources(body, kind)
+        for number in each["identifier"]
+        if number["value"] == "123"
+    ]
+    assert len(found) == len(set(found)) == 3
+
+
+def test_a_patient_told_twice_is_one() -> None:
+    for lines in ((PID, pv1(), PID), (PID, PID, pv1())):
+        told = event(adt("A01", EVN, *lines))
+        assert (told.part, told.visit) == (0, VisitKey("STJ", "V900"))
+    two = adt("A17", EVN, PID, PID, pv1(), PID.replace("00777", "00778"), pv1({19: "V901"}))
+    assert len(HL7v2Normalizer(source()).normalize(received(two))) == 2
+
+
+def test_two_dispositions_are_flagged_and_the_first_is_taken() -> None:
+    told = event(movement("A03", {36: "03~01"}))
+    assert "repeated:PV1-36" in told.flags
+    assert "repeated:PV1-36" not in event(movement("A03", {36: "03~03"})).flags
+    disposition = known(encounter_facts(movement("A03", {36: "03~01"})).disposition)
+    assert disposition is not None
+    assert disposition.code == "03"

@@ -1,5 +1,7 @@
 """PID and PD1: identifiers, names, dates, null and empty."""
 
+from typing import Literal
+
 import msgspec
 import pytest
 from msgspec import UNSET
@@ -9,6 +11,7 @@ from tocengine.errors import ContentError
 from tocengine.formats.fhir.resources import IDENTIFIER_TYPE as TYPES
 from tocengine.model.event import UnmappedCode
 from tocengine.model.identity import PatientKey
+from tocengine.model.profile import SourceProfile
 from tocengine.normalize.normalizer import HL7v2Normalizer
 
 
@@ -192,3 +195,19 @@ def test_person_messages_need_no_visit_and_carry_one_if_they_have_it() -> None:
     with_visit = movement("A31", pid=_pid())
     assert event(with_visit).visit is not None
     assert event(with_visit).encounter_facts is not UNSET
+
+
+@pytest.mark.parametrize("policy", ["delete", "ignore"])
+def test_nulls_in_every_repetition_are_no_code(policy: Literal["delete", "ignore"]) -> None:
+    told = event(movement("A08", pid=_pid(f5="VOSS^HELENA", f8='""~""')), SourceProfile(null_policy=policy))
+    assert told.patient_facts is not UNSET
+    assert told.patient_facts.sex is UNSET
+    assert (told.flags, told.unmapped) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("born", "flagged"),
+    [("19000101", True), ("1899", True), ("2099", True), ("20260303", True), ("19000102", False), ("20260301", False)],
+)
+def test_a_date_of_birth_that_nobody_has_is_flagged(born: str, flagged: bool) -> None:
+    assert ("implausible:PID-7" in event(movement("A01", pid=_pid(f7=born))).flags) is flagged

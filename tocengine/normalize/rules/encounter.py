@@ -16,7 +16,7 @@ from tocengine.formats.fhir.resources import (
     reference,
 )
 from tocengine.formats.hl7v2.datatypes import CWE, CX, DLD, PL
-from tocengine.formats.hl7v2.segments import Field, Segment
+from tocengine.formats.hl7v2.segments import NULL, Field, Segment
 from tocengine.model.facts import (
     CareSetting,
     Destination,
@@ -305,6 +305,8 @@ def _disposition(reading: Reading, field: Field) -> Disposition | UnsetType | No
         if field.null:
             reading.cleared.append("Encounter.hospitalization.dischargeDisposition")
         return None if field.null else UNSET
+    if any(each.component(1).strip() not in ("", raw) for each in field):
+        reading.flag("repeated:PV1-36")
     found, shown = reading.once(_disposed, raw)
     _hospitalization(reading)["dischargeDisposition"] = shown
     if found.care_setting is CareSetting.STILL_PATIENT:
@@ -343,7 +345,8 @@ def _destination(reading: Reading, field: Field) -> Destination | UnsetType | No
 
 def _going_to(reading: Reading, raw: str) -> Destination | None:
     read_ = DLD.read(reading.field(raw))
-    text = " ".join(read_.location.split())
+    named = "&".join(part for part in read_.location.split("&") if part.strip() != NULL)
+    text = " ".join(named.split())
     if not text:
         return None
     number = reading.codes.destinations.get(text.casefold(), text)

@@ -1,6 +1,7 @@
 """Owns PID and PD1: who the patient is, as facts and as the Patient resource."""
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
 from msgspec import UNSET, UnsetType
 
@@ -17,6 +18,8 @@ from tocengine.normalize.rules import civil, practitioners
 
 _ANY_TYPE = "*"
 _NOT_LIVED_AT = frozenset({"N", "BDL", "BR", "F"})  # of a birth, and the country of origin (HL7 table 0190)
+_NOBODY_BORN = "1900-01-01"
+"""What systems write where they know no date of birth; nobody alive was born before it."""
 BIRTH_TIME = STRUCTURE + "patient-birthTime"
 
 
@@ -87,6 +90,9 @@ def read(reading: Reading, segment: Segment, known: tuple[Identifier, ...]) -> P
     phones = _phones(reading, segment)
     if isinstance(birth_date, str):
         patient["birthDate"] = birth_date
+        tomorrow = (reading.message.received_at + timedelta(days=1)).date().isoformat()
+        if birth_date <= _NOBODY_BORN or birth_date > tomorrow[: len(birth_date)]:
+            reading.flag("implausible:PID-7")
     elif birth_date is None:
         reading.cleared.append("Patient.birthDate")
     if isinstance(birth, Timestamp) and len(birth.text) > 10:
@@ -169,6 +175,8 @@ def _sex(reading: Reading, segment: Segment) -> str | UnsetType | None:
             reading.cleared.append("Patient.gender")
         return None if field.null else UNSET
     sent = field.component(1).strip().upper()
+    if not sent:  # blanks, or ``""`` in each repetition
+        return UNSET
     sex = reading.codes.sexes.get(sent)
     if sex is None:
         reading.unknown_code("sex", sent, "PID-8")

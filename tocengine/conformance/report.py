@@ -30,6 +30,8 @@ NOTIFIED: Final = ("A01", "A03", "A04", "A06")
 _TEXTS: Final = {
     "unmapped": "a code no table of the feed knows",
     "unreadable": "no time of the calendar",
+    "unresolved": "a reference that leads to nothing in the message",
+    "npi_invalid": "a number that is no NPI",
     "retired": "a retired code",
     "repeated": "several values where one counts; the first is taken",
     "implausible": "a date of birth that nobody has",

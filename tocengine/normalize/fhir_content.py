@@ -106,13 +106,13 @@ class _Naming:
             attachment = content.get("attachment")
             if not isinstance(attachment, dict):
                 continue
-            carried = self._notification.by_url.get(text_of(attachment, "url"))
+            carried = self._notification.find(text_of(attachment, "url"))
             identity = self.ids.get(id(carried)) if carried is not None else None
             if identity is not None:
                 attachment["url"] = full_url(identity)
 
     def _point(self, reference: Resource, target: str) -> None:
-        resource = self._notification.by_url.get(target)
+        resource = self._notification.find(target)
         identity = self.ids.get(id(resource)) if resource is not None else None
         if identity is not None:
             reference["reference"] = full_url(identity)

@@ -8,6 +8,7 @@ from importlib.resources import files
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from tocengine.formats.fhir.facts import in_order
 from tocengine.formats.fhir.resources import (
     ACT_CODE,
     ADMIT_SOURCE,
@@ -29,6 +30,7 @@ from tocengine.model.facts import (
     PatientClass,
 )
 from tocengine.model.identity import Practitioner, VisitKey, valid_npi
+from tocengine.model.time import Timestamp
 from tocengine.normalize.codes import nubc
 from tocengine.normalize.fhir_values import (
     NUBC_DISPOSITIONS,
@@ -63,8 +65,10 @@ def read_encounter(reader: Reader) -> tuple[VisitKey | None, EncounterFacts]:
     encounter = reader.notification.encounter
     stay = encounter.get("hospitalization")
     hospitalization = stay if isinstance(stay, dict) else {}
-    period = encounter.get("period")
-    times = period if isinstance(period, dict) else {}
+    start, end = _times(encounter.get("period"), reader)
+    if start and end and not in_order(start, end):
+        reader.flag("discharge_before_admit")
+    _flag_unresolved(encounter, hospitalization, reader)
     treating, treating_source = _treating(encounter, reader)
     code = encounter.get("class")
     reasons = objects(encounter.get("reasonCode"))
@@ -79,11 +83,18 @@ def read_encounter(reader: Reader) -> tuple[VisitKey | None, EncounterFacts]:
         admit_source=_admit_source(hospitalization.get("admitSource")) or UNSET,
         disposition=_disposition(hospitalization.get("dischargeDisposition"), reader) or UNSET,
         destination=_destination(hospitalization.get("destination"), reader) or UNSET,
-        admitted=reader.time(times.get("start")) or UNSET,
-        discharged=reader.time(times.get("end")) or UNSET,
+        admitted=start or UNSET,
+        discharged=end or UNSET,
         reason=concept_text(reasons[0]) if reasons else UNSET,
         diagnoses=_diagnoses(encounter, reader),
     )
+
+
+def _flag_unresolved(encounter: Resource, hospitalization: Resource, reader: Reader) -> None:
+    reader.flag_unresolved(hospitalization.get("destination"), "Encounter.hospitalization.destination")
+    for name, inner in (("participant", "individual"), ("location", "location")):
+        for item in objects(encounter.get(name)):
+            reader.flag_unresolved(item.get(inner), f"Encounter.{name}")
 
 
 def _visit(encounter: Resource, reader: Reader) -> VisitKey | None:
@@ -188,9 +199,27 @@ def _labels(reader: Reader) -> tuple[set[str], bool]:
 def _treating(encounter: Resource, reader: Reader) -> tuple[Practitioner | None, str]:
     """The first of the feed's order, else the only participant without a type (as Da Vinci's examples).
 
-    Unless the profile says otherwise the attender, the primary performer, the admitter, the consultant.
+    Unless the profile says otherwise the attender, the primary performer, the admitter, the consultant; of those who
+    are there now, or were when the stay ended, else of those who left during the stay.
     """
-    participants = objects(encounter.get("participant"))
+    start, end = _times(encounter.get("period"), reader)
+    now = end or reader.time(reader.notification.bundle.get("timestamp"))
+    there, left = [], []
+    for item in objects(encounter.get("participant")):
+        _, until = _times(item.get("period"), reader)
+        if until is None or now is None or in_order(now, until):
+            there.append(item)
+        elif start is None or in_order(start, until):
+            left.append(item)
+    return _first_of(there, reader) or _first_of(left, reader) or (None, "")
+
+
+def _times(period: Json, reader: Reader) -> tuple[Timestamp | None, Timestamp | None]:
+    stated = period if isinstance(period, dict) else {}
+    return reader.time(stated.get("start")), reader.time(stated.get("end"))
+
+
+def _first_of(participants: list[Resource], reader: Reader) -> tuple[Practitioner, str] | None:
     order = reader.source.profile.treating_order
     for role in dict.fromkeys(role for source in order for role in _ROLES.get(source, ())):
         for item in participants:
@@ -199,9 +228,8 @@ def _treating(encounter: Resource, reader: Reader) -> tuple[Practitioner | None,
                 if person is not None:
                     return person, f"Encounter.participant:{role}"
     untyped = [item for item in participants if "type" not in item]
-    if len(untyped) == 1:
-        return reader.practitioner(untyped[0].get("individual")), "Encounter.participant"
-    return None, ""
+    person = reader.practitioner(untyped[0].get("individual")) if len(untyped) == 1 else None
+    return (person, "Encounter.participant") if person else None
 
 
 def _admit_source(concept: Json) -> str:
@@ -239,6 +267,8 @@ def _destination(reference: Json, reader: Reader) -> Destination | None:
     for number in identifiers_of(named):
         if number.system == NPI and valid_npi(number.value):
             npi = npi or number.value
+        elif number.system == NPI:
+            reader.flag("npi_invalid:Encounter.hospitalization.destination")
         elif number.system == CCN:
             ccn = ccn or number.value
     text = text_of(named, "name") or text_of(reference, "display")

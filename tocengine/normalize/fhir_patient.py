@@ -93,6 +93,7 @@ def _primary_care(patient: Resource, reader: Reader) -> tuple[tuple[Practitioner
     people: list[Practitioner] = []
     practices: list[Organization] = []
     for reference in objects(patient.get("generalPractitioner")):
+        reader.flag_unresolved(reference, "Patient.generalPractitioner")
         if practice := reader.organization(reference):
             practices.append(practice)
         elif person := reader.practitioner(reference):

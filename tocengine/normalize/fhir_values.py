@@ -67,6 +67,13 @@ class Reader:
         if code:
             self.unmapped.append(UnmappedCode.sent(table, code))
 
+    def flag_unresolved(self, reference: Json, path: str) -> None:
+        """Flags a Reference that leads to nothing in the bundle and says nothing itself: what it means is lost."""
+        if not isinstance(reference, dict) or "reference" not in reference or text_of(reference, "display"):
+            return
+        if "identifier" not in reference and self.notification.resolve(reference) is None:
+            self.flag(f"unresolved:{path}")
+
     def time(self, text: Json) -> Timestamp | None:
         """A FHIR date, dateTime or instant; None, and a flag, where it is not one."""
         if not isinstance(text, str):

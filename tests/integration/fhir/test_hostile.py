@@ -201,6 +201,13 @@ async def test_what_was_refused_unread_is_kept_as_far_as_the_limits_go(
     assert kept(partner) == [(reason, stage, str(status), sent[:LIMIT])]
 
 
+async def test_what_is_refused_unread_is_no_repetition_of_what_was_taken(partner: Partner) -> None:
+    """Or the message that was taken would be told as set aside."""
+    answers = [await partner.post(WHOLE), await partner.post(WHOLE, headers={"Content-Type": "text/plain"})]
+    assert [response.status for response, _ in answers] == [202, 415]
+    assert len({issue["diagnostics"] for _, issue in answers}) == 2
+
+
 async def test_a_request_for_a_response_message_is_kept_too(partner: Partner) -> None:
     response, _ = await partner.post(WHOLE, "/fhir/$process-message?async=true")
     assert response.status == 422

@@ -47,13 +47,15 @@ def control_id(body: bytes) -> str:
     return head.identifier.value or head.id
 
 
-def message_id(feed: FeedName, client: str, body: bytes) -> MessageId:
+def message_id(feed: FeedName, client: str, body: bytes, unread: str = "") -> MessageId:
     """The same transmission by the same client has the same id, whichever process takes it in.
 
     `client` is the API client's id, or the feed's name where no clients are configured. The body's hash is part of
-    the id: a control id that is used again with other content is another message.
+    the id: a control id that is used again with other content is another message. So is a request that was refused
+    before its body was read, for the reason `unread`: the same body, sent rightly, may have been taken.
     """
-    return MessageId(derive("message", feed, client, control_id(body), hashlib.sha256(body).digest()))
+    reason = (unread,) if unread else ()
+    return MessageId(derive("message", feed, client, control_id(body), hashlib.sha256(body).digest(), *reason))
 
 
 def media_type_accepted(header: str) -> bool:

@@ -193,7 +193,7 @@ class _Endpoint:
                 raise RefusedRequest(422, "not-supported", text, came=body)
         except RefusedRequest as refused:
             if refused.came:
-                refused.answer = await self._refuse(self._message(refused.came, sender), refused.error)
+                refused.answer = await self._refuse(self._message(refused.came, sender, refused.reason), refused.error)
             raise
         return await self._take(body, sender), sender.source.feed
 
@@ -246,10 +246,10 @@ class _Endpoint:
             _log.warning("refused message not kept", feed=message.feed, reason=error.problem.reason)
         return refusal((error.problem, *error.others), error.http_status, f"message {message.message_id}")
 
-    def _message(self, body: bytes, sender: Sender) -> Message:
+    def _message(self, body: bytes, sender: Sender, unread: str = "") -> Message:
         source = sender.source
         return Message(
-            message_id=message_id(source.feed, sender.identity, body),
+            message_id=message_id(source.feed, sender.identity, body, unread),
             feed=source.feed,
             facility=source.facility.id,
             content_type=ContentType.FHIR,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from tocengine.errors import SyntaxRefusedError
 from tocengine.formats.fhir.checks import found_in
+from tocengine.formats.fhir.contained import contained_in
 from tocengine.formats.fhir.elements import RESOURCES, declared
 from tocengine.formats.fhir.resources import Json, Resource
 from tocengine.formats.fhir.schema import received_validator
@@ -37,10 +38,9 @@ def fit(bundle: Resource) -> Resource:
 
 def unfit(bundle: Resource) -> Iterator[Problem]:
     """What is wrong with the resources of `bundle` even when scrubbed, of what is repeated alone."""
-    for position, resource in _repeated(bundle):
+    for path, resource in _repeated(bundle):
         if received_validator().is_valid([resource]):
             continue
-        path = f"Bundle.entry[{position}].resource"
         kind = str(resource["resourceType"])
         yield from _unsafe_keys(path, kind, resource)
         kept = scrubbed(resource)
@@ -64,13 +64,17 @@ def _unsafe_keys(path: str, kind: str, resource: Resource) -> Iterator[Problem]:
                 yield Problem(reason="not_r4", text=text, location=place, code="structure")
 
 
-def _repeated(bundle: Resource) -> Iterator[tuple[int, Resource]]:
-    """The resources that notices repeat elements of, with their places among the entries."""
+def _repeated(bundle: Resource) -> Iterator[tuple[str, Resource]]:
+    """The resources that notices repeat elements of, with their paths; contained ones too."""
     listed = bundle.get("entry")
     for position, item in enumerate(listed if isinstance(listed, list) else ()):
         resource = item.get("resource") if isinstance(item, dict) else None
         if isinstance(resource, dict) and resource.get("resourceType") in _REPEATED:
-            yield position, resource
+            path = f"Bundle.entry[{position}].resource"
+            yield path, resource
+            for place, inner in enumerate(contained_in(resource)):
+                if inner["resourceType"] in _REPEATED:
+                    yield f"{path}.contained[{place}]", inner
 
 
 def _scrubbed_entry(item: Json) -> Json:

@@ -12,12 +12,13 @@ from enum import StrEnum
 import msgspec
 
 from tocengine.formats.fhir import subscriptions
+from tocengine.formats.fhir.contained import with_contained
 from tocengine.formats.fhir.json_body import refuse, refused
 from tocengine.formats.fhir.resources import Json, Resource, references_in
 
 NOTIFICATION_EVENT = "http://hl7.org/fhir/us/davinci-alerts/CodeSystem/notification-event"
 Entries = list[tuple[str, Resource]]
-"""(fullUrl, resource) of each entry, in order; an entry without a resource has an empty one."""
+"""(fullUrl, resource) of each entry, in order, then what they contain; an entry without a resource has an empty one."""
 
 
 _OWNERS = ("subject", "patient", "beneficiary", "encounter")
@@ -47,12 +48,16 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     encounter_url: str  # its fullUrl
     patient: Resource
     patient_path: str
-    entries: tuple[tuple[str, Resource], ...]  # (fullUrl, resource), as sent; of several events those of this one
+    entries: tuple[tuple[str, Resource], ...]  # with what they contain; of several events those of this one
     by_url: Mapping[str, Resource]
 
     def resolve(self, reference: Json) -> Resource | None:
         """The resource a Reference names, if it is in the bundle."""
         return _resolve(reference, self.by_url)
+
+    def find(self, target: str) -> Resource | None:
+        """The resource that goes by `target` in a Reference of the bundle."""
+        return _find(target, self.by_url)
 
 
 def read_notifications(bundle: Resource) -> tuple[Notification, ...]:
@@ -147,10 +152,10 @@ def _events(bundle: Resource) -> Iterator[Notification]:
         return
     entries = _entries(bundle)
     by_url = _index(entries)
-    methods = dict(zip((url for url, _ in entries), map(_method, _items(bundle)), strict=True))
+    methods = dict(zip((url for url, _ in entries), map(_method, _items(bundle)), strict=False))
     seen: list[Resource] = []
     for event in status.events:
-        encounter = by_url.get(event.focus)
+        encounter = _find(event.focus, by_url)
         if encounter is None or encounter["resourceType"] != "Encounter" or any(encounter is each for each in seen):
             continue
         subject = _resolve(encounter.get("subject"), by_url)
@@ -213,7 +218,7 @@ def _belonging(
         if id(resource) in reached:
             continue
         reached[id(resource)] = resource
-        targets = (by_url.get(target) for target in references_in(resource))
+        targets = (_find(target, by_url) for target in references_in(resource))
         mine += [each for each in targets if each is not None and each["resourceType"] not in _OWNED]
     return ((url, resource) for url, resource in entries if id(resource) in reached)
 
@@ -234,7 +239,7 @@ def _entries(bundle: Resource) -> Entries:
     if not listed:
         refuse("no_entries", "The Bundle has no entries.", "Bundle.entry", "required")
     history = bundle.get("type") in ("history", "subscription-notification")
-    return [_entry(item, f"Bundle.entry[{position}]", history) for position, item in enumerate(listed)]
+    return with_contained([_entry(item, f"Bundle.entry[{at}]", history) for at, item in enumerate(listed)])
 
 
 def _entry(item: Json, path: str, may_be_empty: bool) -> tuple[str, Resource]:
@@ -278,7 +283,17 @@ def _conditions(resource: Resource) -> Iterator[str]:
 
 def _resolve(reference: Json, by_url: Mapping[str, Resource]) -> Resource | None:
     target = reference.get("reference") if isinstance(reference, dict) else None
-    return by_url.get(target) if isinstance(target, str) else None
+    return _find(target, by_url) if isinstance(target, str) else None
+
+
+def _find(target: str, by_url: Mapping[str, Resource]) -> Resource | None:
+    """By its address; of a reference to one version it must be that (FHIR R4, resolving references in Bundles)."""
+    address, of_version, version = target.partition("/_history/")
+    found = by_url.get(address)
+    if found is None or not of_version:
+        return found
+    meta = found.get("meta")
+    return found if isinstance(meta, dict) and meta.get("versionId") == version else None
 
 
 def _focus(header: Resource, by_url: Mapping[str, Resource]) -> Resource:

@@ -3,8 +3,11 @@
 Each finding is a Problem with the FHIRPath of what is wrong; no value of the message is repeated.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
+from functools import partial
 
+from tocengine.formats.fhir.contained import contained_in
+from tocengine.formats.fhir.elements import RESOURCES
 from tocengine.formats.fhir.incoming import BundleKind, Notification
 from tocengine.formats.fhir.json_body import path_text
 from tocengine.formats.fhir.resources import Json, Resource
@@ -24,11 +27,14 @@ _BINDINGS = {
     ("Coverage", "status"): ["active", "cancelled", "draft", "entered-in-error"],
 }
 """Required bindings of what the engine reads (https://hl7.org/fhir/R4/terminologies.html#required)."""
+_READ = frozenset({*RESOURCES, "PractitionerRole", "Composition"})
+"""What the engine understands itself; other resources go into a document, or nowhere."""
 _BOOLEANS = frozenset({"active", "deceasedBoolean", "multipleBirthBoolean", "preferred", "userSelected", "inactive"})
 
 
 def incoming_problems(notification: Notification) -> Iterator[Problem]:
     """Everything found, in the order of the entries."""
+    yield from _rules_problems(notification.bundle, "Bundle")
     for position, item in enumerate(_items(notification.bundle)):
         resource = item.get("resource") if isinstance(item, dict) else None
         if not isinstance(resource, dict):
@@ -37,7 +43,11 @@ def incoming_problems(notification: Notification) -> Iterator[Problem]:
         if resource.get("resourceType") == "Encounter":
             yield from _encounter_problems(resource, path)
         yield from _binding_problems(resource, path)
-        yield from _element_problems(resource, path, (), notification)
+        if resource["resourceType"] in _READ:
+            yield from _rules_problems(resource, path)
+            yield from _modifier_problems(resource, path, ())
+        local = {f"#{each['id']}" for each in contained_in(resource)} | {"#"}
+        yield from _element_problems(resource, path, (), partial(_dangles, notification, local))
 
 
 def _items(bundle: Resource) -> list[Json]:
@@ -81,28 +91,49 @@ def _binding_problems(resource: Resource, path: str) -> Iterator[Problem]:
 
 
 def _element_problems(
-    value: Json, root: str, where: tuple[str | int, ...], notification: Notification
+    value: Json, root: str, where: tuple[str | int, ...], dangles: Callable[[str], bool]
 ) -> Iterator[Problem]:
     if isinstance(value, list):
         for position, inner in enumerate(value):
             if isinstance(inner, dict | list):
-                yield from _element_problems(inner, root, (*where, position), notification)
+                yield from _element_problems(inner, root, (*where, position), dangles)
     elif isinstance(value, dict):
         for name, inner in value.items():
             if isinstance(inner, dict | list):
-                if not (where == () and name == "contained"):
-                    yield from _element_problems(inner, root, (*where, name), notification)
+                yield from _element_problems(inner, root, (*where, name), dangles)
             elif name in _BOOLEANS and not isinstance(inner, bool):
                 path = path_text(root, (*where, name))
                 yield Problem(reason="not_a_boolean", text="Not true or false.", location=path, code="value")
-            elif name == "reference" and isinstance(inner, str) and _dangles(inner, notification):
+            elif name == "reference" and isinstance(inner, str) and dangles(inner):
                 path = path_text(root, (*where, name))
                 text = "What is referred to is not in the bundle."
                 yield Problem(reason="reference_not_found", text=text, location=path, code="not-found")
 
 
-def _dangles(target: str, notification: Notification) -> bool:
-    """A URN can lead nowhere but into its Bundle; an address may be one of the sender's own server."""
+def _dangles(notification: Notification, local: Set[str], target: str) -> bool:
+    """A URN can lead nowhere but into its Bundle, a ``#id`` into its resource; an address may be of the sender's
+    server."""
+    if target.startswith("#"):
+        return target not in local
     if notification.kind is BundleKind.HISTORY or not target.startswith(("urn:uuid:", "urn:oid:")):
         return False
-    return target not in notification.by_url
+    return notification.find(target) is None
+
+
+def _rules_problems(resource: Resource, path: str) -> Iterator[Problem]:
+    """Rules that change what the content means, of which the engine knows none (FHIR R4, implicitRules)."""
+    if "implicitRules" in resource:
+        text = "What the content means depends on rules that are not known here."
+        yield Problem(reason="implicit_rules", text=text, location=path + ".implicitRules", code="not-supported")
+
+
+def _modifier_problems(value: Json, root: str, where: tuple[str | int, ...]) -> Iterator[Problem]:
+    """Extensions that change the meaning of what they stand in, of which the engine knows none (FHIR R4, 2.4.2)."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in parts:
+        if name == "modifierExtension":
+            text = "What it modifies means something else than it says: the extension is not known here."
+            location = path_text(root, (*where, name))
+            yield Problem(reason="modifier_extension", text=text, location=location, code="not-supported")
+        elif isinstance(inner, dict | list):
+            yield from _modifier_problems(inner, root, (*where, name))

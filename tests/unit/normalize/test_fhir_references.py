@@ -13,6 +13,7 @@ from tocengine.model.facts import Destination
 from tocengine.model.identity import Organization
 
 ATTENDING = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "ATND"}]}
+PERFORMING = {"coding": [ATTENDING["coding"][0] | {"code": "PPRF"}]}
 SUNNYSIDE = {
     "resourceType": "Location",
     "id": "lo",
@@ -134,6 +135,7 @@ BEFORE, DURING, AT_THE_END = "2026-02-01T10:00:00-05:00", "2026-02-27T11:00:00-0
         ([staying("FORMER", DURING), staying("ROE", None)], "ROE"),
         ([staying("FORMER", DURING), staying("ROE", AT_THE_END)], "ROE"),
         ([staying("FORMER", DURING), staying("ROE", "2026-03-01")], "ROE"),
+        ([staying("FORMER", DURING), staying("ROE", None, PERFORMING)], "ROE"),
         ([staying("FORMER", DURING)], "FORMER"),
         ([staying("FORMER", BEFORE)], None),
     ],

@@ -11,17 +11,9 @@ import msgspec
 
 from tests.fixtures.visits import FHIR
 from tests.unit.routing.building import POLICY, ledger_row, recipient
+from tocengine.encounters.edges import Edge, EdgeKind, keys_of, merges_patients, rekeyed_visits, visit_edges
 from tocengine.encounters.holdback import HeldBack, Waiting, Window
-from tocengine.encounters.identity import (
-    Edge,
-    EdgeKind,
-    Patient,
-    Register,
-    keys_of,
-    merges_patients,
-    rekeyed_visits,
-    visit_edges,
-)
+from tocengine.encounters.identity import Patient, Register
 from tocengine.encounters.refolding import named_in, refolding
 from tocengine.encounters.rows import EventId, Row, visits_of
 from tocengine.encounters.state import EncounterBody, Folded

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from tocengine.encounters.identity import EdgeKind, edges_of, moves_of, rekeyed_visits
+from tocengine.encounters.edges import EdgeKind, edges_of, moves_of, rekeyed_visits
 from tocengine.encounters.tracker import Batch
 from tocengine.model.audit import AuditAction, AuditRecord
 from tocengine.model.event import Event, EventRecord

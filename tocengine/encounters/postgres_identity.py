@@ -11,17 +11,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from tocengine.encounters.identity import (
-    Edge,
-    EdgeKind,
-    Patient,
-    Register,
-    account_edges,
-    keys_of,
-    merges_patients,
-    moved_to,
-    visit_edges,
-)
+from tocengine.encounters.edges import Edge, EdgeKind, account_edges, keys_of, merges_patients, moved_to, visit_edges
+from tocengine.encounters.identity import Patient, Register
 from tocengine.formats.packing import unpack
 from tocengine.model.event import Event
 from tocengine.model.identity import PatientKey

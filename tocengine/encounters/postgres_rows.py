@@ -12,15 +12,8 @@ from itertools import chain
 import asyncpg
 import msgspec
 
-from tocengine.encounters.identity import (
-    Edge,
-    Register,
-    keys_of,
-    merges_patients,
-    moved_from,
-    rekeyed_visits,
-    rekeys,
-)
+from tocengine.encounters.edges import Edge, keys_of, merges_patients, moved_from, rekeyed_visits, rekeys
+from tocengine.encounters.identity import Register
 from tocengine.encounters.joining import concerns_others, may_turn
 from tocengine.encounters.machine import WATCHED_AFTER_CLOSE
 from tocengine.encounters.postgres_identity import know, write_edges, write_patients

@@ -7,15 +7,9 @@ from typing import Any
 
 import msgspec
 
+from tocengine.encounters.edges import keys_of, moved_from, moved_to, rekeys
 from tocengine.encounters.fold import fold
-from tocengine.encounters.identity import (
-    Forest,
-    Register,
-    keys_of,
-    moved_from,
-    moved_to,
-    rekeys,
-)
+from tocengine.encounters.identity import Forest, Register
 from tocengine.encounters.ownership import owned
 from tocengine.encounters.postgres_identity import read_account_edges, read_families
 from tocengine.encounters.state import EncounterBody, Folded

@@ -3,9 +3,10 @@ may be held back. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from tocengine.encounters.edges import keys_of, moves_of, rekeyed_visits, rekeys
 from tocengine.encounters.fold import in_order
 from tocengine.encounters.holdback import Arrivals, Window
-from tocengine.encounters.identity import Register, keys_of, moves_of, rekeyed_visits, rekeys
+from tocengine.encounters.identity import Register
 from tocengine.encounters.rows import Row, is_statement, root_row, visits_of
 from tocengine.encounters.state import Folded
 from tocengine.encounters.steps import Step, step_of

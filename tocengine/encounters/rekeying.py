@@ -4,14 +4,9 @@ is refused. Pure."""
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
-from tocengine.encounters.fold import adopt
-from tocengine.encounters.identity import (
+from tocengine.encounters.edges import (
     Edge,
     EdgeKind,
-    Forest,
-    Register,
-    Ruled,
-    VisitRegister,
     account_edges,
     edges_of,
     keys_of,
@@ -20,6 +15,8 @@ from tocengine.encounters.identity import (
     rekeyed_visits,
     visit_edges,
 )
+from tocengine.encounters.fold import adopt
+from tocengine.encounters.identity import Forest, Register, Ruled, VisitRegister
 from tocengine.encounters.questions import Questions
 from tocengine.encounters.rows import Row, root_row
 from tocengine.encounters.state import EncounterBody, Folded

@@ -10,18 +10,11 @@ from datetime import datetime
 import msgspec
 
 from tocengine.encounters.due import DueKind, begins
+from tocengine.encounters.edges import Edge, keys_of, moved_from, moved_to, moves_of, rekeys
 from tocengine.encounters.facts import Resolver
 from tocengine.encounters.fold import diff, fold, in_order, step
 from tocengine.encounters.holdback import HeldBack, Window, partition_of
-from tocengine.encounters.identity import (
-    Edge,
-    Register,
-    keys_of,
-    moved_from,
-    moved_to,
-    moves_of,
-    rekeys,
-)
+from tocengine.encounters.identity import Register
 from tocengine.encounters.joining import bears, concerns_others, kept, related
 from tocengine.encounters.machine import WATCHED_AFTER_CLOSE
 from tocengine.encounters.ownership import CONTRADICTS, owned, without_person

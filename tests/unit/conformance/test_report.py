@@ -27,6 +27,7 @@ def test_a_good_discharge_has_no_error() -> None:
 def test_what_routing_needs_is_an_error() -> None:
     assert errors(movement("A03", {**DISCHARGE, 19: ""})) == {("visit_key_missing", "PV1^1^19")}
     assert errors(movement("A01", pid="PID|1||||VOSS^HELENA")) == {("patient_id_missing", "PID^1^3")}
+    assert errors(movement("A01", pid="PID|1||UNKNOWN^^^STJ^MR||VOSS^HELENA")) == {("patient_id_missing", "PID^1^3")}
     assert errors(movement("A03", DISCHARGE).replace(b"ADT^A03|1|", b"ADT^A03||")) == {
         ("control_id_missing", "MSH^1^10")
     }

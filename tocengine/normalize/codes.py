@@ -112,7 +112,7 @@ class AllergySeverity(Row, frozen=True):
     severity: str | None = None
 
 
-_FILLING = re.compile(r"0+|([1-9])\1{5,}|[\W_]+")
+_FILLING = re.compile(r"0+|([1-9])\1{5,}|[\W_]+").fullmatch
 """Numbers that only fill a field: zeros, one digit again and again, no letter or digit at all."""
 
 
@@ -163,7 +163,7 @@ class Codes(msgspec.Struct, frozen=True):
 
     def is_placeholder(self, number: str) -> bool:
         """Whether `number` stands where a sender knows none: it names no patient, visit, account or practitioner."""
-        return bool(self.placeholder_numbers.get(number.upper())) or _FILLING.fullmatch(number) is not None
+        return bool(self.placeholder_numbers.get(number.upper())) or _FILLING(number) is not None
 
 
 class Wrap(Protocol):

@@ -1,6 +1,6 @@
 """Owns which ROL and PRT count and for what: by their action, their period and what they stand behind (domain 2.3)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tocengine.formats.fhir import facts as fhir
@@ -48,10 +48,14 @@ class Role(NamedTuple):
         return f"{self.segment.name}-{self.fields.person}"
 
 
-def roles(reading: Reading) -> Iterator[Role]:
+def roles(reading: Reading) -> Iterable[Role]:
     """The ROL, then the PRT, that name somebody."""
-    named = [*reading.segments("ROL"), *reading.segments("PRT")]
-    owners = _owned(reading) if named else {}
+    named = (*reading.segments("ROL"), *reading.segments("PRT"))
+    return _roles(reading, named) if named else ()
+
+
+def _roles(reading: Reading, named: Sequence[Segment]) -> Iterator[Role]:
+    owners = _owned(reading)
     for segment in named:
         fields = FIELDS[segment.name]
         if segment[fields.person]:

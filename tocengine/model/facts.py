@@ -5,6 +5,7 @@ deletes it (a field sent as ``""``), a value replaces it.
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from operator import attrgetter
 from typing import TypeVar
@@ -103,6 +104,16 @@ def told_address(stated: Iterable[tuple[str, Address]]) -> Address | None:
     present = (each for each in stated if each[0] != "old" and each[1] != Address())
     found = min(present, key=lambda each: each[0] not in ("home", ""), default=None)
     return found[1] if found else None
+
+
+_NOBODY_BORN = "1900-01-01"
+"""What systems write where they know no date of birth; nobody alive was born before it."""
+
+
+def is_nobodys_birth(date: str, received_at: datetime) -> bool:
+    """Whether nobody alive was born on that FHIR date, possibly partial: before 1900-01-02, or after it was received."""
+    tomorrow = (received_at + timedelta(days=1)).date().isoformat()
+    return date <= _NOBODY_BORN or date > tomorrow[: len(date)]
 
 
 class Mark(StrEnum):

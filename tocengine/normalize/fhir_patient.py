@@ -3,7 +3,7 @@
 from msgspec import UNSET
 
 from tocengine.formats.fhir.resources import Resource
-from tocengine.model.facts import Address, PatientFacts, told_address
+from tocengine.model.facts import Address, PatientFacts, is_nobodys_birth, told_address
 from tocengine.model.identity import Identifier, Organization, PatientKey, Practitioner
 from tocengine.normalize.codes import Codes, IdentifierType
 from tocengine.normalize.fhir_values import (
@@ -27,6 +27,9 @@ def read_patient(reader: Reader) -> tuple[PatientKey | None, PatientFacts]:
     identifiers = tuple(reader.identifier(number) for number in sent if number.system)
     names = tuple(names_of(patient))
     sex = text_of(patient, "gender")
+    birth_date = text_of(patient, "birthDate")
+    if birth_date and is_nobodys_birth(birth_date, reader.received_at):
+        reader.flag("implausible:Patient.birthDate")
     deceased_at = reader.time(patient.get("deceasedDateTime"))
     deceased = True if deceased_at else patient.get("deceasedBoolean")
     phones = tuple(
@@ -39,7 +42,7 @@ def read_patient(reader: Reader) -> tuple[PatientKey | None, PatientFacts]:
     return _key(sent, reader), PatientFacts(
         identifiers=identifiers or UNSET,
         names=names or UNSET,
-        birth_date=text_of(patient, "birthDate") or UNSET,
+        birth_date=birth_date or UNSET,
         sex=sex if sex in _SEXES else UNSET,
         deceased=deceased if isinstance(deceased, bool) else UNSET,
         deceased_at=deceased_at or UNSET,

@@ -55,7 +55,7 @@ class Reader:
         self.flags: set[str] = set()
         self.unmapped: list[UnmappedCode] = []
         self._zone = time_zone
-        self._received_at = received_at
+        self.received_at = received_at
 
     def flag(self, name: str) -> None:
         """Notes something a person may want to know about this message."""
@@ -79,7 +79,7 @@ class Reader:
         if not isinstance(text, str):
             return None
         try:
-            return read_time(text, self._zone, self._received_at)
+            return read_time(text, self._zone, self.received_at)
         except ValueError:
             self.flag("unreadable:time")
             return None

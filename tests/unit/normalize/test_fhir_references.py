@@ -206,3 +206,13 @@ def test_a_number_that_is_no_npi_and_an_end_before_the_start_are_flagged() -> No
         {"system": NPI, "value": "1234567890"}
     ]
     assert normalized(sent)[0].flags == ("discharge_before_admit", "npi_invalid:Encounter.hospitalization.destination")
+
+
+@pytest.mark.parametrize(
+    ("born", "flags"),
+    [("1900-01-01", ("implausible:Patient.birthDate",)), ("2099", ("implausible:Patient.birthDate",)), ("1940", ())],
+)
+def test_a_date_of_birth_that_nobody_has_is_flagged(born: str, flags: tuple[str, ...]) -> None:
+    sent = bundle()
+    resource(sent, "Patient")["birthDate"] = born
+    assert normalized(sent)[0].flags == flags

@@ -1,7 +1,6 @@
 """Owns PID and PD1: who the patient is, as facts and as the Patient resource."""
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 
 from msgspec import UNSET, UnsetType
 
@@ -10,7 +9,7 @@ from tocengine.formats.fhir.ids import patient_id
 from tocengine.formats.fhir.resources import STRUCTURE, Json, Resource, is_identifier_type
 from tocengine.formats.hl7v2.datatypes import CX, XAD, XPN, XTN
 from tocengine.formats.hl7v2.segments import Field, Repetition, Segment
-from tocengine.model.facts import Address, PatientFacts, PersonName, told_address
+from tocengine.model.facts import Address, PatientFacts, PersonName, is_nobodys_birth, told_address
 from tocengine.model.identity import Identifier, PatientKey
 from tocengine.model.time import Timestamp
 from tocengine.normalize.reading import Reading, clean
@@ -18,8 +17,6 @@ from tocengine.normalize.rules import civil, practitioners
 
 _ANY_TYPE = "*"
 _NOT_LIVED_AT = frozenset({"N", "BDL", "BR", "F"})  # of a birth, and the country of origin (HL7 table 0190)
-_NOBODY_BORN = "1900-01-01"
-"""What systems write where they know no date of birth; nobody alive was born before it."""
 BIRTH_TIME = STRUCTURE + "patient-birthTime"
 
 
@@ -90,8 +87,7 @@ def read(reading: Reading, segment: Segment, known: tuple[Identifier, ...]) -> P
     phones = _phones(reading, segment)
     if isinstance(birth_date, str):
         patient["birthDate"] = birth_date
-        tomorrow = (reading.message.received_at + timedelta(days=1)).date().isoformat()
-        if birth_date <= _NOBODY_BORN or birth_date > tomorrow[: len(birth_date)]:
+        if is_nobodys_birth(birth_date, reading.message.received_at):
             reading.flag("implausible:PID-7")
     elif birth_date is None:
         reading.cleared.append("Patient.birthDate")

@@ -111,7 +111,7 @@ _NOBODY_BORN = "1900-01-01"
 
 
 def is_nobodys_birth(date: str, received_at: datetime) -> bool:
-    """Whether nobody alive was born on that FHIR date, possibly partial: before 1900-01-02, or after it was received."""
+    """Whether nobody alive was born on that FHIR date, possibly partial: up to 1900-01-01, or in the future."""
     tomorrow = (received_at + timedelta(days=1)).date().isoformat()
     return date <= _NOBODY_BORN or date > tomorrow[: len(date)]
 

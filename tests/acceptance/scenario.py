@@ -173,7 +173,7 @@ def _ending(story: Story, work: list[str]) -> Ending:
         state=story.state,
         owner=story.patient.rpartition("|")[2],
         flags=tuple(sorted(story.flags)),
-        untold=tuple(sorted({text.partition("not told: ")[2] for text in decided} - {""})),
+        untold=tuple(sorted({text.partition("not told: ")[2].partition(" (")[0] for text in decided} - {""})),
         inside=tuple(kind for kind in published if kind in INSIDE),
         work=tuple(sorted(work)),
     )

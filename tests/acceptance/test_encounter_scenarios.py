@@ -38,7 +38,10 @@ from tocengine.simulation.senders import MllpSender
 pytestmark = pytest.mark.timeout(600)
 VOSS = "VOSS^PETER^^^^^L"
 UNRESOLVED = ("DESTINATION_UNRESOLVED",)  # a nursing home that no message names
-OBSERVED_BY_TYPE = '\npatient_type_map = {OBS = "observation"}'
+PROFILE = """holdback_s = 10
+patient_type_map = {OBS = "observation"}
+late_after_h = 48"""
+"""The stays are yesterday's: with the usual 24 h it would be the hour of the run that decides what is late."""
 
 
 def ed_to_inpatient_on_the_same_visit(s: Scenario) -> None:  # 1
@@ -394,7 +397,7 @@ async def test_every_scenario_tells_what_it_says_and_nothing_else(setting: Setti
         scenarios[write.__name__] = scenario = Scenario(number, day, hospital)
         write(scenario)
     config = setting.folder / "tocengine.toml"
-    config.write_text(config.read_text().replace("holdback_s = 2", "holdback_s = 10" + OBSERVED_BY_TYPE))
+    config.write_text(config.read_text().replace("holdback_s = 2", PROFILE))
     path = write_partners(setting.folder, receivers.port, setting.secret, list(scenarios.values()))
     status, out, error = await setting.engine.call("apply", "-f", str(path))
     assert status == 0, out + error

@@ -92,16 +92,16 @@ class Interrupted:
 
 
 class Allergic:
-    """A tracker with a defect: it cannot stand one control id."""
+    """A tracker with a defect: it cannot stand the control id "bad"."""
 
-    def __init__(self, inner: PostgresTracker, control_id: str) -> None:
-        self.inner, self.control_id = inner, control_id
+    def __init__(self, inner: PostgresTracker, defect: type[Exception]) -> None:
+        self.inner, self.defect = inner, defect
 
     async def track(
         self, transaction: Transaction, events: Sequence[EventRecord], now: datetime, *, hold: bool = True
     ) -> Sequence[TrackedEncounter]:
-        if any(record.summary.control_id == self.control_id for record in events):
-            raise KeyError(self.control_id)
+        if any(record.summary.control_id == "bad" for record in events):
+            raise self.defect
         return await self.inner.track(transaction, events, now, hold=hold)
 
     async def recall(self, transaction: Transaction, now: datetime) -> Sequence[TrackedEncounter] | None:
@@ -136,7 +136,7 @@ class Bench:
     async def worker(
         self,
         audit: Interrupted | None = None,
-        allergic_to: str = "",
+        defect: type[Exception] | None = None,
         records: int = 200,
         window: Window | None = None,
     ) -> RouteWorker:
@@ -147,7 +147,7 @@ class Bench:
         return RouteWorker(
             consumer=await open_consumer(self.settings, self.dsn, self.pool, TOPICS),
             pool=self.pool,
-            tracker=Allergic(tracker, allergic_to) if allergic_to else tracker,
+            tracker=Allergic(tracker, defect) if defect else tracker,
             audit=trail,
             work_items=PostgresWorkItems(),
             codes=PostgresLocalCodes(),
@@ -323,7 +323,7 @@ async def test_discharge_and_its_cancellation_before_anything_was_sent(bench: Be
     assert dropped == 2
 
 
-@pytest.mark.parametrize("poison", ["data", "defect", "undecodable", "control_id"])
+@pytest.mark.parametrize("poison", ["data", "lookup", "assertion", "undecodable", "control_id"])
 async def test_poisonous_event_is_set_aside_and_the_rest_goes_on(bench: Bench, poison: str) -> None:
     bad = bench.event(
         "A01", "V\0" if poison == "data" else "V5", mrn="5", control_id=HUGE if poison == "control_id" else "bad"
@@ -332,7 +332,8 @@ async def test_poisonous_event_is_set_aside_and_the_rest_goes_on(bench: Bench, p
         bad = msgspec.structs.replace(bad, value=bad.value[:-20])
     good = [bench.event("A01", f"V{number}", mrn=str(number), pcp=True) for number in range(10, 17)]
     await bench.log.append([*good[:4], bad, *good[4:]])
-    worker = await bench.worker(allergic_to="bad" if poison == "defect" else "")
+    defects = {"lookup": KeyError, "assertion": AssertionError}
+    worker = await bench.worker(defect=defects.get(poison))
     assert await bench.drain(worker) == 8
     assert len(await bench.notices()) == 7
     (row,) = await bench.pool.fetch("select stage, body, control_id from quarantine")

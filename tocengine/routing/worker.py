@@ -70,6 +70,7 @@ DATA_ERRORS = (
     TypeError,
     LookupError,
     AttributeError,
+    AssertionError,
     ArithmeticError,
     RecursionError,
 )

@@ -44,7 +44,6 @@ class Reading:
     __slots__ = (
         "_added",
         "_raised",
-        "_segments",
         "_whole",
         "cleared",
         "codes",
@@ -60,6 +59,8 @@ class Reading:
         "patient_key",
         "resources",
         "row",
+        "segment",
+        "segments",
         "sender",
         "source",
         "trigger",
@@ -83,7 +84,11 @@ class Reading:
         self.codes = codes
         self.zone = zone
         self._whole = hl7
-        self._segments = segments
+        part = hl7 if segments is None else _Part(segments, hl7)
+        self.segment: Callable[[str], Segment] = part.segment  # bound here: each message asks forty times
+        """The first segment of that name; a false one where there is none."""
+        self.segments: Callable[[str], Sequence[Segment]] = part.segments
+        """The segments of that name, in order."""
         self.known = known  # what `once` found in earlier messages of the feed; None where each is to be read anew
         self.flags: list[str] = list(hl7.flags)
         self.unmapped: list[UnmappedCode] = []
@@ -104,17 +109,6 @@ class Reading:
         self.sender = ""
 
     # --- segments and fields ---------------------------------------------------------------------
-
-    def segment(self, name: str) -> Segment:
-        """The first segment of that name; a false one where there is none."""
-        if self._segments is None:
-            return self._whole.segment(name)
-        found = self._segments.get(name)
-        return found[0] if found else Segment(name, "", 0, self._whole.coding)
-
-    def segments(self, name: str) -> Sequence[Segment]:
-        """The segments of that name, in order."""
-        return self._whole.segments(name) if self._segments is None else self._segments.get(name, ())
 
     def ordered(self) -> Sequence[Segment]:
         """All segments in the order they came (of the whole message)."""
@@ -262,6 +256,23 @@ class Reading:
         found = CX.read(field)
         value = self.key(found.value, "visit")
         return VisitKey(self.domain(found.authority) or self.visit_domain(), value) if value else None
+
+
+class _Part:
+    """What a message says of one of its patients, to be asked as a whole message is."""
+
+    __slots__ = ("_hl7", "_segments")
+
+    def __init__(self, segments: Mapping[str, Sequence[Segment]], hl7: HL7Message) -> None:
+        self._segments = segments
+        self._hl7 = hl7
+
+    def segment(self, name: str) -> Segment:
+        found = self._segments.get(name)
+        return found[0] if found else Segment(name, "", 0, self._hl7.coding)
+
+    def segments(self, name: str) -> Sequence[Segment]:
+        return self._segments.get(name, ())
 
 
 def _short(key: Hashable) -> bool:

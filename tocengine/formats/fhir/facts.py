@@ -259,8 +259,8 @@ def sending_facility(facility: SendingFacility) -> Resource:
 
 def location_name(place: Location) -> str:
     """``STJ 3N 312-A``."""
-    bed = "-".join(part for part in (place.room, place.bed) if part)
-    return " ".join(part for part in (place.facility, place.unit, bed) if part)
+    bed = "-".join([part for part in (place.room, place.bed) if part])
+    return " ".join([part for part in (place.facility, place.unit, bed) if part])
 
 
 def location(place: Location, owner: str) -> Resource:

@@ -72,7 +72,8 @@ class HL7Message:
         """The segments of that name in order."""
         found = self._segments.get(name)
         if found is None:
-            found = self._segments[name] = self._read(name)
+            lines = (self._lines_of or self._index()).get(name)
+            found = self._segments[name] = self._read(name, lines) if lines else ()
         return found
 
     def segment(self, name: str) -> Segment:
@@ -94,10 +95,7 @@ class HL7Message:
             return segment[field].subcomponent(component, part)
         return segment.component(field, component) if component else segment[field].text
 
-    def _read(self, name: str) -> Sequence[Segment]:
-        lines = self._index().get(name)
-        if lines is None:
-            return ()
+    def _read(self, name: str, lines: Sequence[int]) -> Sequence[Segment]:
         kind = HeaderSegment if name in _HEADERS else Segment
         return [kind(name, self.lines[line], number, self.coding) for number, line in enumerate(lines, 1)]
 
@@ -105,12 +103,12 @@ class HL7Message:
         found = self._lines_of
         if not found:
             separator = self.coding.delimiters.field
+            begin, alike = "", []  # how the line before began: segments of a name mostly follow each other
             for line, text in enumerate(self.lines):
-                name = text.partition(separator)[0].strip()
-                if name in found:
-                    found[name].append(line)
-                else:
-                    found[name] = [line]
+                if not begin or not text.startswith(begin):
+                    name, mark, _ = text.partition(separator)
+                    begin, alike = name + mark, found.setdefault(name.strip(), [])
+                alike.append(line)
         return found
 
 

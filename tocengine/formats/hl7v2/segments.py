@@ -179,8 +179,11 @@ class Segment:
         return _component(raw, self.coding, 1).strip() if raw else ""
 
     def sent_as(self, number: int) -> str:
-        """Field `number` as sent, all repetitions, still escaped; "" where it was not sent."""
-        fields = self._fields or self._split()
+        """Field `number` as sent, all repetitions, still escaped; "" where it was not sent.
+
+        Of most results nothing else is asked, so the rest of the segment is not split for it.
+        """
+        fields = self._fields or self.raw.split(self.coding.delimiters.field, number + 1)
         return fields[number] if number < len(fields) else ""
 
     def sent(self, numbers: Sequence[int]) -> tuple[str, ...]:
@@ -220,6 +223,10 @@ class HeaderSegment(Segment):
         """Field `number`, as of any segment."""
         found = super().__getitem__(number)
         return Field(found.raw, coding_of(_NO_DELIMITERS, self.coding.codec)) if number <= 2 else found
+
+    def sent_as(self, number: int) -> str:
+        """Field `number` as sent, as of any segment."""
+        return self[number].raw
 
     def component(self, number: int, component: int) -> str:
         """Component `component` of field `number`, as of any segment."""

@@ -53,7 +53,7 @@ def _about(reading: Reading, segment: Segment) -> Resource:
         about["name"] = name
     points: list[Json] = []
     for number, use in ((5, "home"), (6, "work"), (40, "")):
-        said = (telecom(reading, each, use) for each in segment[number])
+        said = [telecom(reading, each, use) for each in segment[number]]
         points += [point for point in said if point is not None and point not in points]
     if points:
         about["telecom"] = points
@@ -132,13 +132,15 @@ def _related(reading: Reading, about: Resource, segment: Segment) -> Resource:
     for element in ("relationship", "telecom", "gender", "period"):
         if element in about:
             related[element] = about[element]
-    more: list[Json] = [shown for each in segment[2] if (shown := fhir.human_name(person_name(reading, each)))]
-    related["name"] = more
+    more = [fhir.human_name(person_name(reading, each)) for each in segment[2].repetitions[1:]]
+    related["name"] = [name, *[shown for shown in more if shown]]
     born = reading.time(segment[16], "NK1-16")
     if isinstance(born, Timestamp):
         related["birthDate"] = born.text[:10]
-    if addresses := [shown for each in segment[4] if (shown := fhir_address(reading, each))]:
-        related["address"] = list(addresses)
+    addresses: list[Json] = [about["address"]] if "address" in about else []
+    addresses += [shown for each in segment[4].repetitions[1:] if (shown := fhir_address(reading, each))]
+    if addresses:
+        related["address"] = addresses
     if (field := segment[20]) and (spoken := language(reading, field, "NK1-20")):
         related["communication"] = [{"language": spoken}]
     return related

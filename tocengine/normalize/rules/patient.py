@@ -124,9 +124,9 @@ def person_name(reading: Reading, repetition: Repetition) -> PersonName:
     found = XPN.read(repetition)
     return PersonName(
         family=found.family,
-        given=tuple(part for part in (found.given, found.further_given) if part),
+        given=tuple([part for part in (found.given, found.further_given) if part]),
         prefix=found.prefix,
-        suffix=" ".join(part for part in (found.suffix, found.degree) if part),
+        suffix=" ".join([part for part in (found.suffix, found.degree) if part]),
         use=_name_use(reading, found.type) or None,
     )
 
@@ -224,7 +224,7 @@ def _number(found: XTN) -> str:
     if not found.local_number:
         return found.number or found.unformatted
     country = found.country_code if not found.country_code.isdigit() else f"+{found.country_code}"
-    number = " ".join(part for part in (country, found.area_code, found.local_number) if part)
+    number = " ".join([part for part in (country, found.area_code, found.local_number) if part])
     return f"{number} x{found.extension}" if found.extension else number
 
 
@@ -251,7 +251,7 @@ def _phones(reading: Reading, segment: Segment) -> tuple[str, ...] | UnsetType |
 def postal_address(found: XAD) -> Address:
     """An XAD as an address."""
     return Address(
-        lines=tuple(line for line in (found.street, found.other) if line),
+        lines=tuple([line for line in (found.street, found.other) if line]),
         city=found.city,
         state=found.state,
         postal_code=found.postal_code,
@@ -260,11 +260,12 @@ def postal_address(found: XAD) -> Address:
 
 def fhir_address(reading: Reading, repetition: Repetition) -> Resource:
     """An XAD as a FHIR Address; empty where it says nothing."""
-    return _shown(reading, XAD.read(repetition))
+    found = XAD.read(repetition)
+    return _shown(reading, found, postal_address(found))
 
 
-def _shown(reading: Reading, found: XAD) -> Resource:
-    shown = fhir.postal_address(postal_address(found))
+def _shown(reading: Reading, found: XAD, address: Address) -> Resource:
+    shown = fhir.postal_address(address)
     if shown:
         if found.county:
             shown["district"] = found.county
@@ -287,8 +288,8 @@ def _address(reading: Reading, field: Field, county: str) -> Address | UnsetType
         elif field.null:
             reading.cleared.append("Patient.address")
         return None if field.null else UNSET
-    stated = [XAD.read(each) for each in field]
-    shown: list[Json] = [address for each in stated if (address := _shown(reading, each))]
+    stated = [(found, postal_address(found)) for found in map(XAD.read, field)]
+    shown: list[Json] = [address for each in stated if (address := _shown(reading, *each))]
     if county:
         districts = [each.get("district") for each in shown if isinstance(each, dict)]
         if districts == [None]:
@@ -299,5 +300,5 @@ def _address(reading: Reading, field: Field, county: str) -> Address | UnsetType
         return UNSET
     reading.patient["address"] = shown
     uses = reading.codes.address_uses
-    lived = (each for each in stated if each.type.upper() not in _NOT_LIVED_AT)
-    return told_address((uses.get(each.type.upper(), ""), postal_address(each)) for each in lived) or UNSET
+    lived = [(found.type.upper(), address) for found, address in stated if found.type.upper() not in _NOT_LIVED_AT]
+    return told_address((uses.get(kind, ""), address) for kind, address in lived) or UNSET

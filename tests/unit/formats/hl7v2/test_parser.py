@@ -132,3 +132,21 @@ def test_what_is_no_message(body: bytes, reason: str) -> None:
         hl7v2.parse(body)
     assert refused.value.problem.reason == reason
     assert refused.value.ack_code == "AR"
+
+
+def test_segments_of_a_name_are_found_wherever_they_stand() -> None:
+    message = hl7v2.parse(b"MSH|^~\\&|A\rOBX|1\rOBX|2\rNTE|x\rOBX|3\r OBX |4\rOBXX|5\rOBX\r")
+    assert [segment[1].text for segment in message.segments("OBX")] == ["1", "2", "3", "4", ""]
+    assert [segment.name for segment in message] == ["MSH", "OBX", "OBX", "NTE", "OBX", "OBX", "OBXX", "OBX"]
+    assert message.segments("ZZZ") == ()
+    assert not message.segment("ZZZ")
+
+
+def test_a_field_as_it_was_sent_is_the_same_before_and_after_its_segment_was_split() -> None:
+    message = hl7v2.parse(b"MSH|^~\\&|A\\T\\B~C\rPID|1||7^^^STJ~8\\T\\9|x\r")
+    for segment in (message.segment("PID"), message.segment("MSH")):
+        before = [segment.sent_as(number) for number in range(1, 9)]
+        assert [segment[number].raw for number in range(1, 9)] == before
+        assert [segment.sent_as(number) for number in range(1, 9)] == before
+    assert message.segment("PID").sent_as(3) == "7^^^STJ~8\\T\\9"
+    assert message.segment("MSH").sent_as(3) == "A\\T\\B~C"

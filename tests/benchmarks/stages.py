@@ -29,17 +29,20 @@ from tocengine.routing.directory import Directory
 from tocengine.simulation.load.visits import SMALL_BYTES, VARIANTS, Mix, Visits
 from tocengine.telemetry import Metrics
 
+NUMBERS = range(1, VARIANTS + 1)
+"""Of visits and patients. None is zero: nobody has a record number that is all zeros."""
+
 
 def measure_parsers(size: int = SMALL_BYTES) -> list[timing.Row]:
     """One row per HL7 v2 library: parse and read 25 fields of the same messages."""
     visits = Visits(Mix(size=size))
-    return parsers.measure([visits.discharge(number) for number in range(VARIANTS)])
+    return parsers.measure([visits.discharge(number) for number in NUMBERS])
 
 
 def measure(size: int = SMALL_BYTES) -> list[timing.Row]:
     """One row per stage, each over the same hundred discharges of about `size` bytes."""
     visits, now = Visits(Mix(size=size)), datetime.now(UTC)
-    bodies = [visits.discharge(number) for number in range(VARIANTS)]
+    bodies = [visits.discharge(number) for number in NUMBERS]
     normalizer = HL7v2Normalizer(_source())
     records = CloudEventRecords(KeyHasher(bytes(32)))
     reader = CloudEventReader()
@@ -66,7 +69,7 @@ def _ten_resources(size: int) -> list[bytes]:
     """The same discharges with one diagnosis, one allergy and no insurance, and results up to `size` bytes: Patient,
     Encounter, Organization, Practitioner, two Locations, Condition, AllergyIntolerance, RelatedPerson, Provenance."""
     longer = Visits(Mix(size=size + 2_000))
-    return [_plainer(longer.discharge(number), size) for number in range(VARIANTS)]
+    return [_plainer(longer.discharge(number), size) for number in NUMBERS]
 
 
 def _plainer(body: bytes, size: int) -> bytes:
@@ -93,7 +96,7 @@ def _tracking(visits: Visits, normalizer: HL7v2Normalizer, now: datetime) -> Cal
     """A batch of discharges of visits that are open: from the rows as they are read to what routing and writing get."""
     told = [
         [normalizer.normalize(_message(body, now))[0] for body in (visits.admission(number), visits.discharge(number))]
-        for number in range(VARIANTS)
+        for number in NUMBERS
     ]
     open_visits = []
     for admission, _ in told:

@@ -130,7 +130,9 @@ async def _alone(messages: int, mix: Mix) -> AsyncIterator[_Alone]:
         for file in keys.values():
             file.write_text(secrets.token_hex(32))
         lines = "\n".join(f'{key} = "file:{file}"' for key, file in keys.items())
-        path = write_settings(folder, Ports.free(), f'[postgres]\ndsn = "{dsn}"\n[keys]\n{lines}\n')
+        never_held_back = "[intake]\nlag_limit_s = 0\n"  # while ingest is alone, nothing is routed
+        extra = f'[postgres]\ndsn = "{dsn}"\n[keys]\n{lines}\n{never_held_back}'
+        path = write_settings(folder, Ports.free(), extra)
         pool = await create_pool(dsn, 2, application_name="tocengine-bench")
         try:
             postgres = await postgres_here(pool)

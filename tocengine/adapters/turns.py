@@ -14,7 +14,7 @@ from tocengine.model.ids import FeedName
 from tocengine.telemetry import Metrics
 
 AT_ONCE: Final = 8
-"""Messages between two looks at the sockets: so many stand before who comes anew, and so many share a commit."""
+"""Messages between two looks at the sockets: so many stand before who comes anew, and so many may share a commit."""
 
 
 _ROUNDS: Final = 3

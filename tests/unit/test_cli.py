@@ -45,3 +45,17 @@ def test_a_command_does_not_load_the_engine_it_does_not_run(name: str, without: 
     )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("role", "without"),
+    [
+        ("ingest", {"tocengine.encounters.postgres", "tocengine.delivery", "tocengine.adapters.fhir.server"}),
+        ("route", {"tocengine.adapters", "tocengine.normalize", "tocengine.delivery.worker", "aiohttp"}),
+        ("deliver", {"tocengine.adapters", "tocengine.normalize", "tocengine.encounters.postgres"}),
+    ],
+)
+def test_a_role_does_not_load_the_stages_of_another(role: str, without: set[str]) -> None:
+    program = f"import sys, tocengine.app, tocengine.roles.{role}\nprint(sorted({without!r} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"

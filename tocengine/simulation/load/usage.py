@@ -37,14 +37,19 @@ def own_cpu_s(pid: int) -> float:
 
 
 def tree_cpu_s(pid: int) -> float:
-    """CPU seconds of a process, its children and theirs, with all that have ended and were waited for."""
-    total = sum(_stat(pid)) * _TICK_S
-    for child in children(pid):
+    """CPU seconds of a process, its children and theirs, with all that have ended and were waited for.
+
+    Raises FileNotFoundError or ProcessLookupError where `pid` itself has ended. A child that ends meanwhile is counted
+    once: its time moves to its parent when it is waited for, so the parent is read anew if its children have changed.
+    """
+    while True:
         try:
-            total += tree_cpu_s(child)
-        except FileNotFoundError:
-            continue  # it ended between the two looks; the next reading has it among its parent's
-    return total
+            before = children(pid)
+            total = sum(_stat(pid)) * _TICK_S + sum(map(tree_cpu_s, before))
+            if children(pid) == before:
+                return total
+        except (FileNotFoundError, ProcessLookupError):
+            _stat(pid)  # raises if it is not a child that has ended
 
 
 def parent(pid: int) -> int:

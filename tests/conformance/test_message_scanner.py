@@ -46,7 +46,7 @@ def message(number: int, feed: str = "stj-adt") -> Message:
         content_type=ContentType.HL7V2,
         control_id=str(number),
         received_at=datetime.now(UTC),
-        body=BODY % (number, number, number),
+        body=BODY % (number, number + 1, number),  # nobody has a record number that is all zeros
     )
 
 

@@ -8,7 +8,7 @@ import msgspec
 from tocengine.model.ids import AccountId, EncounterId, PatientId, derive
 from tocengine.model.remembering import remembered
 
-_id_of = remembered(32_768)(derive)
+_id_of = remembered(16_384)(derive)
 """Of the keys of the last minutes: every message names its own again, and each costs a hash."""
 
 

@@ -2,7 +2,7 @@
 to choose. A memory of long texts would fill a process with a few thousand messages.
 
 These bounds have neither setting nor metric: nobody notices when one is reached. What is forgotten is found again in
-some microseconds, and all of them full of texts of the greatest length are some 200 MB.
+some microseconds, and all of them full of texts of the greatest length are some 100 MB (by estimate).
 """
 
 from collections.abc import Callable

@@ -13,19 +13,19 @@ from tocengine.model.remembering import remembered
 URN = "urn:uuid:"
 
 
-@remembered(65_536)
+@remembered(16_384)
 def resource_id(kind: str, *parts: str) -> str:
     """The id of a resource of `kind` identified by `parts` (authority, value, ...)."""
     return derive_text(kind, *parts)
 
 
-@remembered(65_536)
+@remembered(16_384)
 def patient_id(key: PatientKey) -> str:
     """The id of the Patient with this key."""
     return str(key.patient_id)
 
 
-@remembered(65_536)
+@remembered(16_384)
 def encounter_id(key: VisitKey) -> str:
     """The id of the Encounter with this key."""
     return str(key.encounter_id)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tocengine.config import Config
 from tocengine.config_file import domains_by_name
 from tocengine.embedded.server import SOCKET_PATH_LIMIT
+from tocengine.errors import ConfigurationError
 from tocengine.model.profile import EngineIdentity
 
 
@@ -47,3 +48,20 @@ def role_socket(config: Config, name: str) -> Path:
 def checkpoint_dir(config: Config) -> Path:
     """Where signed audit checkpoints are kept: outside the database."""
     return config.audit.checkpoint_dir or config.engine.data_dir / "audit"
+
+
+def prepare_checkpoint_dir(config: Config) -> None:
+    """Makes a directory of its own for them. Raises ConfigurationError where they cannot be kept there.
+
+    For whoever starts the engine. A role that is started again goes on without it, and asks a person.
+    """
+    directory = config.audit.checkpoint_dir
+    if directory is None:  # beside the data, which PostgreSQL could not be started without
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = error.strerror or ""
+        raise ConfigurationError(f"audit.checkpoint_dir: {directory} cannot be written", hint=hint) from error
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigurationError(f"audit.checkpoint_dir: {directory} cannot be written")

@@ -1,4 +1,4 @@
-"""Owns the seams: the few interfaces through which a stage reaches the next one. `app` hands them out."""
+"""Owns the seams: the few interfaces through which a stage reaches the next one. `roles` hands them out."""
 
 from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime

@@ -6,11 +6,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.integration.audit_desk import KEY, NOON, Desk, record, until, write
+from tests.integration.audit_desk import NOON, Desk, record, until, write
 from tocengine.audit import PostgresAuditTrail
-from tocengine.audit.checkpoints import prepare_directory
 from tocengine.audit.postgres import SEALER_LOCK, read_tip, seal_block
-from tocengine.errors import ConfigurationError
 from tocengine.model.work import WorkKind
 from tocengine.postgres import Pool
 from tocengine.work_items.postgres import PostgresWorkItems
@@ -158,13 +156,6 @@ async def test_a_directory_that_takes_no_checkpoint_is_said_and_the_rows_wait(po
     report = await desk.verify()
     assert report.ok
     assert report.checkpoints == 1
-
-
-def test_a_directory_that_cannot_be_written_refuses_the_start(tmp_path: Path) -> None:
-    away = tmp_path / "mount"
-    away.write_text("a file where the directory should be")
-    with pytest.raises(ConfigurationError, match=r"audit\.checkpoint_dir: .* cannot be written"):
-        prepare_directory(away / "audit", KEY.public_key())
 
 
 async def test_checkpoints_come_by_count(pool: Pool, tmp_path: Path) -> None:

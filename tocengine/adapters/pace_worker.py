@@ -38,6 +38,7 @@ class PaceWorker:
     async def look(self) -> None:
         """Looks once."""
         queue, before = self._turns.queue, self._pace.level
+        since, self._looked_at = self._looked_at, asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 seen = await self._progress.look()
@@ -47,9 +48,9 @@ class PaceWorker:
                 _log.warning("routing_lag_unknown", error_type=type(error).__name__)
             self._known = False
         else:
+            self._known = True
             now = asyncio.get_running_loop().time()
-            busiest = max(queue.served.values(), default=0) / max(now - self._looked_at, self._look_s)
-            self._looked_at, self._known = now, True
+            busiest = max(queue.served.values(), default=0) / max(now - since, self._look_s)
             self._pace.seen(now, seen, busiest)
         queue.served.clear()
         self._set(self._pace.level)

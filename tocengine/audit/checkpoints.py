@@ -184,18 +184,6 @@ def write_public_key(directory: Path, key: Ed25519PublicKey) -> Path:
     return path
 
 
-def prepare_directory(directory: Path, key: Ed25519PublicKey) -> None:
-    """Makes the directory, with the public key in it. Raises ConfigurationError where checkpoints cannot be kept."""
-    try:
-        write_public_key(directory, key)
-    except OSError as error:
-        raise ConfigurationError(
-            f"audit.checkpoint_dir: {directory} cannot be written", hint=error.strerror or ""
-        ) from error
-    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigurationError(f"audit.checkpoint_dir: {directory} cannot be written")
-
-
 def read_public_key(path: Path) -> Ed25519PublicKey:
     """A PEM public key. Raises ConfigurationError."""
     try:

@@ -12,7 +12,7 @@ from tocengine.admin import engine_app
 from tocengine.commands import output
 from tocengine.commands.session import ConfigOption, load
 from tocengine.config import Config
-from tocengine.deployment import Role, role_socket
+from tocengine.deployment import Role, prepare_checkpoint_dir, role_socket
 from tocengine.embedded import EmbeddedPostgres
 from tocengine.errors import ConfigurationError, TocError
 from tocengine.process import run_until_drained
@@ -40,6 +40,8 @@ def run(
     if role and not supervised and not settings.postgres.dsn:
         output.fail("--role needs [postgres] dsn; on the embedded default `tocengine run` starts all roles", 2)
     try:
+        if not supervised and (not role or Role.ROUTE in role):
+            prepare_checkpoint_dir(settings)
         status = _run_roles(settings, role, supervised) if role else _supervise(settings, config)
     except Exception as error:
         reason = _reason(error)

@@ -191,8 +191,8 @@ class Claimer:
             expires_at=row["expires_at"],
         )
         recipient = self._directory.recipient(lane.recipient_id)
-        known = {**standings, **plan.standings} if plan.standings else standings
-        found = check(head, recipient, known, now, self._max_age, lane.probes)
+        current = {**standings, **plan.standings} if plan.standings else standings
+        found = check(head, recipient, current, now, self._max_age, lane.probes)
         match found:
             case Ended():
                 plan.end(lane, notice_id, found, now, snapshot.feed)

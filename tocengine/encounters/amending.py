@@ -34,15 +34,7 @@ S, K = EncounterState, TransitionKind
 
 FIRST_STATED_BY = frozenset({"", "A01", "A04", "A06"})
 """ZBE-6 of an arrival, whose class says what it is; that of an A05 says nothing of the kind."""
-STEP_OF = {
-    S.PREADMIT: Step.PREADMIT,
-    S.ED: Step.ED_ARRIVAL,
-    S.REGISTERED: Step.OUTPATIENT,
-    S.OBSERVATION: Step.OBSERVATION,
-    S.INPATIENT: Step.ADMIT,
-    S.ON_LEAVE: Step.LEAVE,
-    S.DISCHARGED: Step.DISCHARGE,
-}
+STEP_OF = {S.ON_LEAVE: Step.LEAVE, **{state: step for step, state in reversed(RESTATED_BY.items())}}
 """The step of a movement that does not say by which it came."""
 TO_OBSERVATION = frozenset({Step.OBSERVATION, Step.UPDATE_OBSERVATION})
 

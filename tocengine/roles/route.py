@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tocengine.audit.checkpoints import generate_signing_key, load_signing_key, prepare_directory
+from tocengine.audit.checkpoints import generate_signing_key, load_signing_key
 from tocengine.audit.sealer import Sealer
 from tocengine.clock import utc_now
 from tocengine.config import Config
@@ -87,9 +87,8 @@ async def start_keepers(
     ours = config.event_log.kind == "postgres"  # Kafka removes what is old by itself
     topics = {number: str(topic) for topic, number in TOPIC_NUMBERS.items()} if ours else {}
     retention = RetentionWorker(parts.pool, topics, config.retention, parts.metrics, utc_now)
-    key, directory = audit_signing_key(config), checkpoint_dir(config)
-    await asyncio.to_thread(prepare_directory, directory, key.public_key())
-    sealer = Sealer(parts.pool, config.audit, directory, key, parts.work_items, parts.metrics, utc_now)
+    key = audit_signing_key(config)
+    sealer = Sealer(parts.pool, config.audit, checkpoint_dir(config), key, parts.work_items, parts.metrics, utc_now)
     return [
         group.create_task(until(close, OutboxRelay(parts.dsn, outcome_log).run), name="relay"),
         group.create_task(sealer.run(close), name="sealer"),

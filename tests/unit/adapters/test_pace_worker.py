@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tocengine.adapters.pace import Pace
 from tocengine.adapters.pace_worker import PaceWorker
 from tocengine.adapters.turns import Turns
@@ -88,3 +90,16 @@ async def test_the_end_holds_nobody_back() -> None:
     stop.set()
     await setting.worker.run(stop)
     assert setting.turns.queue.level is None
+
+
+async def test_what_was_sent_since_an_outage_counts_for_the_time_since_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting, rates = _Setting(), list[float]()
+    monkeypatch.setattr(Pace, "seen", lambda _pace, _now, _seen, busiest: rates.append(busiest))
+    await setting.worker.look()
+    setting.log.fails = UnavailableError("away")
+    await asyncio.sleep(0.5)
+    await setting.worker.look()
+    await setting.send(FLOOD, 20)
+    setting.log.fails = None
+    await setting.worker.look()
+    assert rates[-1] > 20 / 0.4

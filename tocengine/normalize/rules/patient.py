@@ -16,7 +16,7 @@ from tocengine.normalize.reading import Reading, clean
 from tocengine.normalize.rules import civil, practitioners
 
 _ANY_TYPE = "*"
-_NOT_LIVED_AT = frozenset({"N", "BDL", "BR", "F"})  # of a birth, and the country of origin (HL7 table 0190)
+NOT_LIVED_AT = frozenset({"N", "BDL", "BR", "F"})  # of a birth, and the country of origin (HL7 table 0190)
 BIRTH_TIME = STRUCTURE + "patient-birthTime"
 
 
@@ -300,5 +300,5 @@ def _address(reading: Reading, field: Field, county: str) -> Address | UnsetType
         return UNSET
     reading.patient["address"] = shown
     uses = reading.codes.address_uses
-    lived = [(found.type.upper(), address) for found, address in stated if found.type.upper() not in _NOT_LIVED_AT]
+    lived = [(found.type.upper(), address) for found, address in stated if found.type.upper() not in NOT_LIVED_AT]
     return told_address((uses.get(kind, ""), address) for kind, address in lived) or UNSET

@@ -5,12 +5,10 @@ from tocengine.formats.fhir.ids import resource_id
 from tocengine.formats.fhir.resources import PARTICIPATION, SNOMED, Json, Resource, coding, concept, reference
 from tocengine.normalize.reading import Reading
 from tocengine.normalize.rules import practitioners
-from tocengine.normalize.rules.patient import fhir_address, telecom
+from tocengine.normalize.rules.patient import NOT_LIVED_AT, fhir_address, telecom
 from tocengine.normalize.rules.role_segments import Role, period, roles
 
 PRIMARY_CARE = concept(coding(SNOMED, "446050000"))
-_OF_BIRTH = frozenset({"N", "BDL", "BR", "F"})
-"""Kinds of address (table 0190) where somebody was born or comes from: nobody is reached there."""
 
 
 def read(reading: Reading) -> None:
@@ -34,7 +32,7 @@ def _reach(reading: Reading, role: Role) -> None:
     addresses: list[Json] = [
         shown
         for each in role.segment[role.fields.addresses]
-        if each.component(7).strip().upper() not in _OF_BIRTH and (shown := fhir_address(reading, each))
+        if each.component(7).strip().upper() not in NOT_LIVED_AT and (shown := fhir_address(reading, each))
     ]
     reached: list[Json] = [
         found for each in role.segment[role.fields.telecom] if (found := telecom(reading, each, "work")) is not None

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
+from msgspec import UNSET
 
 from tocengine.encounters.due import DueKind, begins
 from tocengine.encounters.edges import Edge, keys_of, moved_from, moved_to, moves_of, rekeys
@@ -25,7 +26,7 @@ from tocengine.encounters.snapshots import inside_kind, inside_transition
 from tocengine.encounters.state import SILENT, Folded
 from tocengine.model.encounter import EncounterState, TrackedEncounter
 from tocengine.model.event import Event, EventRecord
-from tocengine.model.facts import standing
+from tocengine.model.facts import Marks, standing, strictest
 from tocengine.model.ids import EncounterId, PatientId
 
 
@@ -311,7 +312,7 @@ class Batch:
             transitions=tuple([replaced(t, snapshot_id=snapshot.snapshot_id) for t in row.transitions]),
             sensitivity=tuple(sorted({*folded.sensitivity, *began.sensitivity})) if began else folded.sensitivity,
             part2=folded.part2 or bool(began and began.part2),
-            marks={**(began.marks if began else {}), **standing(folded.patient, folded.encounter)},
+            marks=_marks(folded),
             deceased=folded.expired is not None or folded.dead_on_arrival,
             suppressed=min(row.silences, default=""),
             shadow=folded.shadow,
@@ -326,3 +327,11 @@ class Batch:
 
 def _still_watched(folded: Folded, event: Event) -> bool:
     return folded.closed_at is None or event.recorded.at - folded.closed_at <= WATCHED_AFTER_CLOSE
+
+
+def _marks(folded: Folded) -> Marks:
+    """Of patient and visit, and of the ED visit that it began as, except what was lifted from the patient here."""
+    here, began = folded.patient.marks, folded.began_as
+    lifted = () if here is UNSET else [mark for mark, effect in here.items() if effect is None]
+    inherited = {mark: effect for mark, effect in began.marks.items() if mark not in lifted} if began else {}
+    return strictest(inherited, standing(folded.patient, folded.encounter))

@@ -138,6 +138,7 @@ class MarkEffect(StrEnum):
     NOTE = "note"
 
 
+_STRICTNESS: dict[MarkEffect | None, int] = {None: 0, MarkEffect.NOTE: 1, MarkEffect.LEAST: 2, MarkEffect.HOLD: 3}
 Marks = dict[Mark, MarkEffect | None]
 """What is marked, and with what effect; None where a mark no longer stands."""
 
@@ -270,13 +271,17 @@ def _same(one: Diagnosis, other: Diagnosis) -> bool:
 
 def standing(*said: PatientFacts | EncounterFacts) -> Marks:
     """The marks that stand, of all who speak."""
-    return {
-        mark: effect
-        for each in said
-        if each.marks is not UNSET
-        for mark, effect in each.marks.items()
-        if effect is not None
-    }
+    return strictest(*(each.marks for each in said if each.marks is not UNSET))
+
+
+def strictest(*said: Marks) -> Marks:
+    """The marks of all, each with the most it does for anybody."""
+    found: Marks = {}
+    for marks in said:
+        for mark, effect in marks.items():
+            if effect is not None and _STRICTNESS[effect] > _STRICTNESS[found.get(mark)]:
+                found[mark] = effect
+    return found
 
 
 T = TypeVar("T")

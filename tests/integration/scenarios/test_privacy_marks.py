@@ -62,6 +62,15 @@ async def test_the_ed_visit_a_stay_grew_out_of_marks_the_stay(town: Setting, hos
     assert await town.hear(hospital.says("A01", "11:01", "I", "V200", pv1={50: "V100"})) == []
 
 
+async def test_a_mark_lifted_from_the_patient_no_longer_holds_the_stay_an_ed_visit_became(
+    town: Setting, hospital: Hospital
+) -> None:
+    await town.hear(hospital.says("A04", "10:00", "E", "V100", more=(PROTECTED,)))
+    await town.hear(hospital.says("A03", "11:00", "E", "V100", disposition="09"))
+    assert await town.hear(hospital.says("A01", "11:01", "I", "V200", pv1={50: "V100"})) == []
+    assert ADMITTED in await town.hear(hospital.says("A08", "11:30", "I", "V200", more=(OPEN,)))
+
+
 async def test_the_feed_says_what_a_mark_does(town: Setting, hospital: Hospital) -> None:
     town.feed(SourceProfile(privacy_marks={Mark.PROTECTION: MarkEffect.NOTE, Mark.VIP: MarkEffect.HOLD}))
     assert await town.hear(hospital.says("A01", "10:00", more=(PROTECTED,))) == [ADMITTED]

@@ -35,6 +35,9 @@ HOLD, LEAST = MarkEffect.HOLD, MarkEffect.LEAST
         ("ARV|1|A|ALL", Mark.RESTRICTION, HOLD),
         ("ARV|1||", Mark.RESTRICTION, HOLD),
         ("ARV|1|D|ALL", Mark.RESTRICTION, None),
+        (segment("PD1", {12: "N~Y"}), Mark.PROTECTION, HOLD),
+        (segment("PD1", {12: "YES"}), Mark.PROTECTION, HOLD),
+        ("ARV|1|D|LOC\rARV|2|A|DEM", Mark.RESTRICTION, HOLD),
         ("ARV|1|A|NO", Mark.RESTRICTION, None),
         (segment("CON", {1: "1", 11: "R"}), Mark.CONSENT, HOLD),
         (segment("CON", {1: "1", 11: "A"}), Mark.CONSENT, None),
@@ -68,6 +71,10 @@ def test_the_header_may_mark_the_message(fields: dict[int, str], marks: object) 
     assert encounter_facts(adt("A01", EVN, PID, pv1(), msh="|".join(parts))).marks == marks
 
 
+def test_one_restriction_that_is_deleted_lifts_no_other() -> None:
+    assert encounter_facts(movement("A08", None, "ARV|1|D|LOC")).marks is UNSET
+
+
 def test_a_consent_that_says_nothing_of_its_status_is_a_flag_alone() -> None:
     body = movement("A01", None, "CON|1")
     assert encounter_facts(body).marks is UNSET
@@ -86,6 +93,11 @@ def test_marks_add_up_until_they_are_lifted() -> None:
     assert standing(overlay(both, PatientFacts())) == standing(both)
     lifted = overlay(both, PatientFacts(marks={Mark.PROTECTION: None}))
     assert standing(lifted, EncounterFacts()) == {Mark.PUBLICITY: LEAST}
+
+
+def test_the_strictest_of_a_mark_counts() -> None:
+    noted = PatientFacts(marks={Mark.VIP: MarkEffect.NOTE})
+    assert standing(EncounterFacts(marks={Mark.VIP: HOLD}), noted) == {Mark.VIP: HOLD}
 
 
 def test_every_mark_has_a_default() -> None:

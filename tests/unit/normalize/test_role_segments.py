@@ -70,10 +70,36 @@ def test_a_role_counts_while_it_lasts(kind: str, begin: str, end: str, who: str)
     assert treating(role(kind, "AD", "AT", PATEL, begin, end))[0] == who
 
 
-def test_the_period_is_compared_with_when_it_happened() -> None:
-    line = role("ROL", "AD", "AT", PATEL, "", "20260301120000-0500")
-    late = movement("A01", {7: ROE}, line, evn="EVN||20260301154100-0500||||20260301110000-0500")
-    assert known(encounter_facts(late).treating) != known(encounter_facts(movement("A01", {7: ROE}, line)).treating)
+@pytest.mark.parametrize(
+    ("trigger", "begin", "end", "who"),
+    [
+        ("A01", "", "20260301120000-0500", "ROE"),  # has left by the time that it is told
+        ("A03", "", "20260301120000-0500", "PATEL"),  # left after the patient did
+        ("A01", "20260301150000-0500", "", "PATEL"),  # came after the patient did
+    ],
+)
+def test_the_period_is_compared_with_the_record_and_of_a_discharge_with_the_event(
+    trigger: str, begin: str, end: str, who: str
+) -> None:
+    line = role("ROL", "AD", "AT", PATEL, begin, end)
+    body = movement(trigger, {7: ROE}, line, evn="EVN||20260301154100-0500||||20260301110000-0500")
+    person = known(encounter_facts(body).treating)
+    assert person is not None
+    assert person.family == who
+
+
+def test_who_is_deleted_and_put_there_again_has_the_role() -> None:
+    again = (role("ROL", "DE", "AT", ROE), role("ROL", "AD", "AT", ROE))
+    assert treating(*again) == ("ROE", "ROL")
+    assert participants(movement("A08", {7: ROE}, *again)) == [("ATND", "ROE")]
+    assert treating(*reversed(again)) == ("", UNSET)
+
+
+def test_a_placeholder_makes_no_organization_of_two() -> None:
+    body = movement("A01", None, segment("PD1", {3: "CLINIC A^L^99999~CLINIC B^L^99999"}))
+    names = {each["name"] for each in resources(body, "Organization")}
+    assert {"CLINIC A", "CLINIC B"} <= names
+    assert "placeholder:PD1-3" in event(body).flags
 
 
 def test_an_attending_behind_pid_or_pr1_does_not_treat_in_this_visit() -> None:

@@ -78,6 +78,9 @@ def _practice(reading: Reading, raw: str, path: str) -> Organization | None:
     if reading.codes.placeholder_names.get(found.name.upper()):
         reading.flag(f"placeholder:{path}")
         return None
+    if reading.codes.is_placeholder(number):
+        reading.flag(f"placeholder:{path}")
+        number = ""
     npi, local = _numbers(reading, number, found, path)
     return Organization(name=found.name, npi=npi, local=local) if found.name or npi or local else None
 
@@ -133,13 +136,13 @@ def _in_role(reading: Reading, code: str, *owners: str) -> Iterator[Practitioner
 
 
 def _removed(reading: Reading, code: str, *owners: str) -> frozenset[object]:
-    """By what they are known: the people that a ROL or PRT takes out of a role, wherever else they are named in it."""
-    return frozenset(
-        _known_by(person)
-        for role in roles(reading)
-        if role.code == code and role.behind(*owners) and role.removes
-        for person in people_of(reading, role)
-    )
+    """By what they are known: the people that a ROL or PRT takes out of a role, and none behind it puts there again."""
+    found: set[object] = set()
+    for role in roles(reading):
+        if role.code == code and role.behind(*owners):
+            people_there = {_known_by(person) for person in people_of(reading, role)}
+            found = found | people_there if role.removes else found - people_there
+    return frozenset(found)
 
 
 def _known_by(person: Practitioner) -> object:
@@ -217,13 +220,14 @@ def _members(reading: Reading, team: Sequence[tuple[Role, str]]) -> Iterator[tup
 
 
 def _taken_away(reading: Reading, team: Sequence[tuple[Role, str]]) -> set[tuple[str, str]]:
-    """(participation, id) of those a ROL or PRT removes."""
-    return {
-        (part, str(resource(reading, person, reading.encounter_id)["id"]))
-        for role, part in team
-        if role.removes
-        for person in people_of(reading, role)
-    }
+    """(participation, id) of those a ROL or PRT removes, and none behind it puts there again."""
+    found: set[tuple[str, str]] = set()
+    for role, part in team:
+        there = {
+            (part, str(resource(reading, person, reading.encounter_id)["id"])) for person in people_of(reading, role)
+        }
+        found = found | there if role.removes else found - there
+    return found
 
 
 def organizations(reading: Reading, places: Sequence[Organization], scope: str) -> list[Json]:

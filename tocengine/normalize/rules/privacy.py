@@ -14,6 +14,7 @@ from tocengine.model.facts import EncounterFacts, Mark, Marks, PatientFacts
 from tocengine.model.profile import PRIVACY_MARKS
 from tocengine.normalize.reading import Reading
 
+_NO = frozenset({"N", "NO", "0"})
 _PUBLIC = frozenset({"U", "N/A"})
 FIELDS = (
     ("PD1", 12, Mark.PROTECTION),
@@ -24,10 +25,17 @@ FIELDS = (
     ("MSH", 8, Mark.SECURITY),
     ("MSH", 26, Mark.CLASSIFICATION),
 )
-YES = {Mark.PROTECTION: frozenset({"Y"}), Mark.VISIT_PROTECTION: frozenset({"Y"}), Mark.CLASSIFICATION: frozenset("RV")}
-"""Of fields with few codes those that ask for care: yes, and of table 0952 restricted and very restricted."""
-NOTHING = {Mark.PUBLICITY: _PUBLIC, Mark.VISIT_PUBLICITY: _PUBLIC, Mark.VIP: frozenset({"N", "NO", "0"})}
-"""Of fields whose codes are the site's own (VIP) or all ask for something (publicity, table 0215) those that do not."""
+NOTHING = {
+    Mark.PROTECTION: _NO,
+    Mark.VISIT_PROTECTION: _NO,
+    Mark.PUBLICITY: _PUBLIC,
+    Mark.VISIT_PUBLICITY: _PUBLIC,
+    Mark.VIP: _NO,
+    Mark.CLASSIFICATION: frozenset("LMNU"),
+}
+"""Codes that ask for no care: of yes and no, of table 0215 (publicity) and of 0952 (all but restricted and very
+restricted). Whatever else a field says asks for it, as a code of the site's own or a yes spelled out."""
+_ALL = frozenset({"", "ALL"})
 _OPEN = frozenset({"NO", "OI"})
 """Access restrictions (ARV-3, table 0717) that restrict nothing."""
 _DENIED = frozenset({"R", "X", "L"})
@@ -63,15 +71,17 @@ def _fields(reading: Reading) -> Iterator[tuple[Mark, bool]]:
         field = reading.segment(name)[number]
         if not field.raw:
             continue
-        said = field.component(1).strip().upper()
-        yes = YES.get(mark)
+        said = {code for each in field if (code := each.component(1).strip().upper())}
         if said or field.null:
-            yield mark, bool(said) and (said in yes if yes is not None else said not in NOTHING.get(mark, ()))
+            yield mark, not said <= NOTHING.get(mark, frozenset())
 
 
 def _segments(reading: Reading) -> Iterator[tuple[Mark, bool]]:
     if restrictions := reading.segments("ARV"):
-        yield Mark.RESTRICTION, any(map(_restricts, restrictions))
+        if any(map(_restricts, restrictions)):
+            yield Mark.RESTRICTION, True
+        elif all(map(_opens, restrictions)):
+            yield Mark.RESTRICTION, False
     if consents := reading.segments("CON"):
         reading.flag("privacy:CON")
         stated = [segment.code(11).upper() for segment in consents]
@@ -84,3 +94,8 @@ def _segments(reading: Reading) -> Iterator[tuple[Mark, bool]]:
 def _restricts(segment: Segment) -> bool:
     """One that is not deleted (ARV-2 D), and whose value restricts; one without a value is taken at its word."""
     return segment.code(2).upper() != "D" and segment.code(3).upper() not in _OPEN
+
+
+def _opens(segment: Segment) -> bool:
+    """One that leaves no restriction: another may stand beside a single one that is deleted."""
+    return segment.code(3).upper() in (_OPEN if segment.code(2).upper() != "D" else _ALL)

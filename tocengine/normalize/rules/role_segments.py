@@ -86,10 +86,11 @@ def period(reading: Reading, role: Role) -> tuple[Timestamp | None, Timestamp | 
 
 
 def in_force(reading: Reading, role: Role) -> bool:
-    """Whether the role has begun and not ended when what the message tells of happened."""
+    """Whether the role has begun and not ended when the message was recorded; at a discharge, when that happened."""
     begin, end = period(reading, role)
     if begin is None and end is None:
         return True
     event = reading.segment("EVN")
-    now = header.read_effective(reading, event) or header.read_recorded(reading, reading.segment("MSH"), event)
-    return (begin is None or fhir.in_order(begin, now)) and (end is None or fhir.in_order(now, end))
+    recorded = header.read_recorded(reading, reading.segment("MSH"), event)
+    left = (header.read_effective(reading, event) if reading.trigger == "A03" else None) or recorded
+    return (begin is None or fhir.in_order(begin, recorded)) and (end is None or fhir.in_order(left, end))

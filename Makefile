@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# A test run starts hundreds of programs, and each would compile all it imports anew where Python may not keep it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo test check crash bench bench-growth bench-fairness corpus pairs validate soak fuzz search clean
 
 install: $(STAMP)  ## the environment, with .venv/bin/tocengine

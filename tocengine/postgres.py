@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from typing import TypeAlias, TypeVar
 
@@ -58,7 +58,8 @@ async def create_pool(
     """A pool of at most `size` connections. Raises UnavailableError when the first cannot be made.
 
     Connections that break are replaced when they are next asked for, so that a restart of the server costs the
-    operations under way and no more. Bodies are bytea: no JSON codecs.
+    operations under way and no more. Bodies are bytea: no JSON codecs. What comes back is rolled back and not otherwise
+    reset, which would be a round trip for each transaction: what belongs to a session is for `session` alone.
     """
     with unavailable_errors(_place(dsn)):
         return await asyncpg.create_pool(
@@ -68,8 +69,24 @@ async def create_pool(
             timeout=timeout_s,
             max_inactive_connection_lifetime=0.0,
             statement_cache_size=256,
+            reset=_leave,
             server_settings={"application_name": application_name, "jit": "off"},
         )
+
+
+async def _leave(_: Connection) -> None:
+    """asyncpg has ended the transaction and forgotten the listeners by now."""
+
+
+@asynccontextmanager
+async def session(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection for advisory locks and settings; what is left of them ends with the block."""
+    async with pool.acquire() as connection:
+        try:
+            yield connection
+        finally:
+            if not connection.is_closed():
+                await connection.reset()
 
 
 def is_unavailable(error: BaseException) -> bool:

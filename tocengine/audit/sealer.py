@@ -19,7 +19,7 @@ from tocengine.audit.postgres import QUERIES, SEALER_LOCK, Sealed, read_tip, sea
 from tocengine.config import AuditSettings
 from tocengine.model.work import WorkItem, WorkKind
 from tocengine.ports import Clock, ClosableWorkItems, Transaction
-from tocengine.postgres import CONNECTION_ERRORS
+from tocengine.postgres import CONNECTION_ERRORS, session
 from tocengine.telemetry import Metrics
 
 BLOCK_RECORDS = 1000
@@ -74,7 +74,7 @@ class Sealer:
         """
         while not stop.is_set():
             try:
-                async with self._pool.acquire() as connection:
+                async with session(self._pool) as connection:
                     if await connection.fetchval(QUERIES["lead"], SEALER_LOCK):
                         await self._lead(connection, stop)
             except CheckpointsUnwritableError as error:

@@ -14,7 +14,7 @@ import structlog
 
 from tocengine.config import RetentionSettings
 from tocengine.ports import Clock, Transaction
-from tocengine.postgres import CONNECTION_ERRORS, Pool, load_queries
+from tocengine.postgres import CONNECTION_ERRORS, Pool, load_queries, session
 from tocengine.telemetry import Metrics
 
 QUERIES = load_queries(__package__)
@@ -36,7 +36,7 @@ class RetentionWorker:
         """Until `stop` is set. Outages and locks held by others are waited out, never raised."""
         while not stop.is_set():
             try:
-                async with self._pool.acquire() as connection:
+                async with session(self._pool) as connection:
                     if await connection.fetchval(QUERIES["lead"], LOCK):
                         await self._lead(connection, stop)
             except CONNECTION_ERRORS as error:

@@ -6,7 +6,7 @@ is bounded by its retention, written at one end and read there.
 """
 
 from tocengine.ports import Transaction
-from tocengine.postgres import Pool
+from tocengine.postgres import Pool, session
 
 CHUNK = 50_000
 COPIED = {
@@ -56,7 +56,7 @@ BULK = "set session_replication_role = replica; set synchronous_commit = off; se
 
 async def fill(pool: Pool, messages: int, panel_rows: int) -> None:
     """Adds `messages` messages' worth of past and `panel_rows` patients on panels; the tables are analyzed then."""
-    async with pool.acquire() as connection:
+    async with session(pool) as connection:
         if messages:
             await connection.execute("select prepare_message_seen(current_date - 361, current_date)")
             await connection.execute("create sequence if not exists past_audit")

@@ -26,8 +26,8 @@ check: install  ## style, types, import contracts
 	$(BIN)/lint-imports
 
 test: check  ## everything, against a real PostgreSQL and a real Apache Kafka
-	$(BIN)/pytest -n 2 --dist loadgroup -m 'not crash'
-	$(BIN)/pytest -m crash
+	$(BIN)/pytest -n 2 --dist loadgroup -m 'not alone'
+	$(BIN)/pytest -m alone tests/acceptance
 
 crash: install  ## ten kills of each kind instead of one
 	TOCENGINE_KILLS=10 $(BIN)/pytest -m crash --timeout 3600

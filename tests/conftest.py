@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.services.memory import place
 from tocengine.embedded import EmbeddedPostgres
 from tocengine.postgres import Pool, create_pool, migrate
 
@@ -25,6 +26,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 TEMPLATE = "migrated"
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """`make test` looks for those marked `alone` in one folder, since collecting takes its time."""
+    if item.get_closest_marker("alone") and not item.path.is_relative_to(item.config.rootpath / "tests/acceptance"):
+        raise pytest.UsageError(f"{item.nodeid} is marked alone and would not run: it is not under tests/acceptance")
+
+
 def _other_database(dsn: str, name: str) -> str:
     return dsn.replace("@/tocengine?", f"@/{name}?")
 
@@ -32,9 +39,9 @@ def _other_database(dsn: str, name: str) -> str:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The DSN of this process's server, without fsync; it ends with the process, however that ends."""
-    folder = Path(tempfile.mkdtemp(prefix="tocengine-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="tocengine-test-", dir=place()))
     folder.chmod(0o711)  # the server's account has to pass through it
-    server = EmbeddedPostgres(folder / "var", durable=False)
+    server = EmbeddedPostgres(folder / "var", durable=False, settings={"max_wal_size": "256MB"})
 
     async def start() -> str:
         dsn = await server.start()

@@ -12,15 +12,17 @@ from tests.acceptance.received import assert_valid
 from tests.acceptance.setting import Setting, embedded, scaled_out
 from tests.conftest import fresh_database
 from tests.services.kafka import KafkaCluster
+from tests.services.memory import place
 from tocengine.simulation.receivers import Receivers
 
 KILLS = pytest.StashKey[list[tuple[str, Tally, list[float]]]]()
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that a PostgreSQL started by root can pass through."""
-    with tempfile.TemporaryDirectory(prefix="tocengine-acceptance-", ignore_cleanup_errors=True) as name:
+def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder that a PostgreSQL started by root can pass through; on the disk where its seconds count."""
+    where = None if request.node.get_closest_marker("alone") else place()
+    with tempfile.TemporaryDirectory(prefix="tocengine-acceptance-", dir=where, ignore_cleanup_errors=True) as name:
         path = Path(name)
         path.chmod(0o711)
         yield path

@@ -16,7 +16,7 @@ from tests.acceptance.setting import Embedded, ScaledOut, Setting, embedded, sca
 from tests.services.kafka import JavaKafka, KafkaCluster
 from tocengine.simulation.receivers import Receivers
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.crash, pytest.mark.alone, pytest.mark.timeout(900)]
 TIMES = int(os.environ.get("TOCENGINE_KILLS", "1"))
 LOADED = 60  # acknowledgments between two kills: enough for every stage to be busy
 RECOVERY_S = 10.0

@@ -13,7 +13,7 @@ from tocengine.simulation.day import Expected
 from tocengine.simulation.receivers import Receivers
 from tocengine.simulation.senders import MllpSender
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.alone, pytest.mark.timeout(180)]
 WINDOW_S = 12
 
 

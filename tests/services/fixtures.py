@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.services.kafka import JavaKafka, KafkaCluster, NoKafkaError, find_kafka, java_missing
+from tests.services.memory import place
 from tocengine.config import EventLogSettings, KafkaSettings
 
 REQUIRED = os.environ.get("TOCENGINE_REQUIRE_SERVICES") == "1"
@@ -67,7 +68,7 @@ def three_kafka_brokers() -> Iterator[JavaKafka]:
 def _own(brokers: int) -> Iterator[JavaKafka]:
     if reason := java_missing():
         _absent(reason)
-    cluster = JavaKafka(brokers)
+    cluster = JavaKafka(brokers, place=place())
     yield cluster
     cluster.stop()
 

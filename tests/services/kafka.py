@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from tests.services import memory
+
 KAFKA_VERSION = "4.3.0"
 ADDRESS_VARIABLE = "TOCENGINE_TEST_KAFKA"
 READY_S = 60.0
@@ -81,10 +83,10 @@ class JavaKafka(KafkaCluster):
 
     controllable = True
 
-    def __init__(self, brokers: int = 1, *, jvm_flags: Sequence[str] = JVM_FLAGS) -> None:
+    def __init__(self, brokers: int = 1, *, jvm_flags: Sequence[str] = JVM_FLAGS, place: str | None = None) -> None:
         self._lib = _jars()
         self._jvm_flags = jvm_flags
-        self._folder = Path(tempfile.mkdtemp(prefix="tocengine-kafka-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="tocengine-kafka-", dir=place))
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._ports = free_ports(2 * brokers)
         self.brokers = brokers
@@ -199,7 +201,7 @@ def find_kafka() -> KafkaCluster:
     except NoKafkaError as error:
         reasons.append(str(error))
     try:
-        return JavaKafka()
+        return JavaKafka(place=memory.place())
     except NoKafkaError as error:
         reasons.append(str(error))
     raise NoKafkaError("; ".join(reasons))

@@ -48,3 +48,26 @@ async def test_a_failing_migration_leaves_the_schema_as_it_was(empty_postgres_ds
     assert await connection.fetchval("select to_regclass('half_done')") is None
     assert await migrate(connection) == [migration.name for migration in load_migrations()]
     await connection.close()
+
+
+SEEN = """insert into message_seen (day, message_id, revision, part, feed, control_id, trigger, answered, received_at,
+          disposition)
+          select current_date + n, md5(n::text)::uuid, 0, 0, 'stj-adt', '1', 'A03', 'AA', now(), 'TRACKED'
+          from generate_series(-900, 30, 10) as n on conflict (day, message_id, revision, part) do nothing"""
+GAPS = """select count(*) from (
+              select lead(first_day) over (order by first_day) - end_day as days from message_seen_weeks()
+          ) as w where days <> 0"""
+
+
+async def test_messages_seen_on_single_days_stay_seen_and_weeks_follow_them(empty_postgres_dsn: str) -> None:
+    pool = await create_pool(empty_postgres_dsn, 2)
+    async with pool.acquire() as connection:
+        await migrate(connection, load_migrations()[:9])
+        assert await connection.execute(SEEN) == "INSERT 0 94"
+        await migrate(connection)
+        assert await connection.execute(SEEN) == "INSERT 0 0"
+        await connection.fetchval("select prepare_message_seen(current_date - 900, current_date + 40)")
+        assert await connection.fetchval("select count(*) from message_seen_other") == 0
+        assert await connection.execute(SEEN) == "INSERT 0 0"
+        assert await connection.fetchval(GAPS) == 0
+    await pool.close()

@@ -1,7 +1,11 @@
-"""What is old goes, what is needed stays, and days come and go as partitions."""
+"""What is old goes, what is needed stays, and weeks come and go as partitions."""
 
+import asyncio
+import time
 from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
+
+import asyncpg
 
 from tocengine.config import RetentionSettings
 from tocengine.postgres import Pool
@@ -28,10 +32,6 @@ async def _partitions(pool: Pool) -> set[str]:
     return {row["name"] for row in rows}
 
 
-def _name(day: date) -> str:
-    return f"message_seen_{day:%Y%m%d}"
-
-
 async def _append(pool: Pool, topic: int, count: int, age_days: int) -> None:
     await pool.execute(
         """insert into log_record (topic, position, key, headers, value, octets, appended_at)
@@ -49,32 +49,60 @@ async def _positions(pool: Pool, topic: int) -> list[int]:
     return [row["position"] for row in rows]
 
 
-async def test_each_day_has_its_partition_from_the_start(pool: Pool) -> None:
-    for days in (0, 7, 30):
+async def _week(pool: Pool, day: date) -> tuple[date, date] | None:
+    """The days of the partition that holds `day`; None where none was prepared."""
+    row = await pool.fetchrow("select * from message_seen_weeks() where first_day <= $1 and $1 < end_day", day)
+    return (row["first_day"], row["end_day"]) if row else None
+
+
+async def test_the_days_to_come_have_a_partition_from_the_start(pool: Pool) -> None:
+    for days in (-1, 0, 7):
         await pool.execute(SEEN, NOW.date() + timedelta(days=days), uuid4())
-    assert await _partitions(pool) == {
-        _name(NOW.date()), _name(NOW.date() + timedelta(days=7)), "message_seen_other",
-    }  # fmt: skip
+    assert "message_seen_other" not in await _partitions(pool)
+    await pool.execute(SEEN, NOW.date() + timedelta(days=30), uuid4())
+    assert "message_seen_other" in await _partitions(pool)
 
 
-async def test_what_came_before_its_day_was_prepared_moves_there_and_stays_a_repeat(pool: Pool) -> None:
-    ahead, message_id = NOW.date() + timedelta(days=12), uuid4()
+async def test_a_week_of_days_has_one_partition(pool: Pool) -> None:
+    monday = date(2031, 3, 3)
+    assert (
+        await pool.fetchval("select prepare_message_seen($1, $2)", monday + timedelta(days=2), date(2031, 3, 16)) == 2
+    )
+    assert await _week(pool, monday) == (monday, monday + timedelta(days=7))
+    assert await _week(pool, date(2031, 3, 16)) == (monday + timedelta(days=7), monday + timedelta(days=14))
+    assert await pool.fetchval("select prepare_message_seen($1, $2)", monday, date(2031, 3, 16)) == 0
+    assert await pool.fetchval("select count(*) from message_seen_weeks() where name = 'message_seen_other'") == 0
+
+
+async def test_weeks_fill_what_partitions_of_single_days_leave(pool: Pool) -> None:
+    await pool.execute(
+        "create table message_seen_20310305 partition of message_seen for values from ('2031-03-05') to ('2031-03-06')"
+    )  # as they were made before
+    assert await pool.fetchval("select prepare_message_seen($1, $2)", date(2031, 3, 4), date(2031, 3, 7)) == 2
+    assert await _week(pool, date(2031, 3, 4)) == (date(2031, 3, 3), date(2031, 3, 5))
+    assert await _week(pool, date(2031, 3, 9)) == (date(2031, 3, 6), date(2031, 3, 10))
+
+
+async def test_what_came_before_its_week_was_prepared_moves_there_and_stays_a_repeat(pool: Pool) -> None:
+    ahead, message_id = NOW.date() + timedelta(days=20), uuid4()
     await pool.execute(SEEN, ahead, message_id)
     assert await _partitions(pool) == {"message_seen_other"}
-    await _round(pool, NOW + timedelta(days=6))
-    assert await _partitions(pool) == {_name(ahead)}
+    await _round(pool, NOW + timedelta(days=14))
+    assert "message_seen_other" not in await _partitions(pool)
     assert await pool.execute(SEEN + " on conflict do nothing", ahead, message_id) == "INSERT 0 0"
+    assert await pool.fetchval("select count(*) from message_seen where message_id = $1", message_id) == 1
 
 
-async def test_repeats_of_old_days_are_forgotten_by_dropping_the_day(pool: Pool) -> None:
-    today, old = NOW.date(), NOW.date() - timedelta(days=401)
-    for day in (today, today - timedelta(days=400), old):
+async def test_repeats_of_old_weeks_are_forgotten_by_dropping_the_week(pool: Pool) -> None:
+    today, young = NOW.date(), NOW.date() - timedelta(days=400)
+    for day in (today, young, young - timedelta(days=14)):
         await pool.fetchval("select prepare_message_seen($1, $1)", day)
         await pool.execute(SEEN, day, uuid4())
     metrics = await _round(pool)
-    assert await _partitions(pool) == {_name(today), _name(today - timedelta(days=400))}
-    assert await pool.fetchval("select to_regclass($1)", _name(old)) is None
-    assert metrics.registry.get_sample_value("tocengine_retention_removed_total", {"kind": "days"}) == 1
+    days = await pool.fetch("select day from message_seen order by day")
+    assert [row["day"] for row in days] == [young, today]
+    assert await _week(pool, young - timedelta(days=14)) is None
+    assert metrics.registry.get_sample_value("tocengine_retention_removed_total", {"kind": "weeks"}) == 1
 
 
 async def test_a_message_of_long_ago_is_known_for_a_repeat_as_long_as_any(pool: Pool) -> None:
@@ -83,6 +111,46 @@ async def test_a_message_of_long_ago_is_known_for_a_repeat_as_long_as_any(pool: 
     assert await _partitions(pool) == {"message_seen_other"}
     await _round(pool, NOW + timedelta(days=401))
     assert await _partitions(pool) == set()
+
+
+async def test_two_that_remove_at_once_do_no_harm(pool: Pool) -> None:
+    today, message_id = NOW.date(), uuid4()
+    await pool.execute(SEEN, today, message_id)
+    for days in range(410, 440):
+        await pool.fetchval("select prepare_message_seen($1, $1)", today - timedelta(days=days))
+    results = await asyncio.gather(*(_round(pool) for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(each, Metrics | asyncpg.PostgresError) for each in results)
+    await _round(pool)  # whoever gave way comes again
+    assert await pool.fetchval("select min(first_day) from message_seen_weeks()") > today - timedelta(days=8)
+    assert await pool.fetchval("select message_id from message_seen") == message_id
+
+
+async def test_messages_seen_are_not_held_up_by_one_that_reads_them_for_long(pool: Pool) -> None:
+    old = NOW.date() - timedelta(days=420)
+    await pool.fetchval("select prepare_message_seen($1, $1)", old)
+    worker = RetentionWorker(pool, TOPICS, RetentionSettings(every_s=0.05), Metrics(), lambda: NOW)
+    stop = asyncio.Event()
+    async with pool.acquire() as backup:
+        reading = backup.transaction()
+        await reading.start()
+        await backup.fetchval("select count(*) from message_seen")
+        running = asyncio.create_task(worker.run(stop))
+        slowest = 0.0
+        for _ in range(20):
+            began = time.monotonic()
+            await pool.execute(SEEN, NOW.date(), uuid4())
+            slowest = max(slowest, time.monotonic() - began)
+            await asyncio.sleep(0.05)
+        assert await _week(pool, old) is not None
+        assert slowest < 5  # not for as long as it is read
+        await reading.rollback()
+    deadline = time.monotonic() + 20
+    while await _week(pool, old) is not None:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    stop.set()
+    await running
+    assert await pool.fetchval("select count(*) from message_seen") == 20
 
 
 async def test_old_records_of_the_log_go_once_they_are_read(pool: Pool) -> None:

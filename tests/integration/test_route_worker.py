@@ -181,6 +181,17 @@ async def test_quarantined_message_is_kept_once_and_a_person_told(bench: Bench) 
     assert await bench.pool.fetchval("select kind from work_item") == "MESSAGE_QUARANTINED"
 
 
+async def test_a_batch_looks_on_no_day_but_its_own_while_nothing_is_set_aside(bench: Bench) -> None:
+    await bench.pool.fetchval("select prepare_message_seen($1, $1)", NOW.date() - timedelta(days=30))
+    name = await bench.pool.fetchval(
+        "select name from message_seen_weeks() where first_day <= $1 and $1 < end_day", NOW.date() - timedelta(days=30)
+    )
+    async with bench.pool.acquire() as other, other.transaction():
+        await other.execute(f"lock table {name} in access exclusive mode")  # who looks there waits
+        await bench.log.append([bench.event("A01", "V1"), bench.event("A03", "V1", minutes=60)])
+        assert await asyncio.wait_for(bench.drain(await bench.worker()), DEADLINE_S) == 2
+
+
 async def _rows(pool: Pool) -> Mapping[str, list[tuple[object, ...]]]:
     queries = {
         "notice": "select notice_id, recipient_id, encounter_id, snapshot_id, state from notice order by notice_id",

@@ -1,17 +1,16 @@
 -- name: lead  Takes the lock of the one that removes, or says that another one has it.
 select pg_try_advisory_lock($1);
 
--- name: give_way  Whoever works on a table is not kept waiting behind us; we come again.
-set lock_timeout = '1s';
+-- name: give_way
+-- Whoever works on a table is kept waiting behind us a moment at most, while one that reads it for long (a backup) keeps
+-- us from dropping a part of it; we come again.
+set lock_timeout = '200ms';
 
--- name: prepare_days  Partitions for today, yesterday and the week to come.
+-- name: prepare_weeks  Partitions for today, yesterday and the seven days to come.
 select prepare_message_seen($1::date - 1, $1::date + 7);
 
--- name: days_before  The partitions of days before $1.
-select c.relname::text as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
-where i.inhparent = 'message_seen'::regclass and c.relname ~ '^message_seen_\d{8}$'
-  and to_date(right(c.relname, 8), 'YYYYMMDD') < $1::date
-order by 1;
+-- name: weeks_before  The partitions of days before $1 alone.
+select name from message_seen_weeks() where end_day <= $1::date;
 
 -- name: forget_other_days
 -- Rows of old days that never had a partition, once they have been known as long: a load of old messages repeats too.

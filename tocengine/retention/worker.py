@@ -1,8 +1,9 @@
 """Owns the removal of what is old: records of the embedded log, the days within which repeats are recognized, and what
 is remembered of messages that had an unknown code or were normalized again, and what was set aside.
 
-One process leads at a time. Days are partitions and go by being dropped; log records go from their old end in small
-transactions, so that the space they leave is used again and no vacuum has to catch up with a great deletion.
+One process leads at a time. Weeks of messages seen are partitions and go by being dropped; log records go from their
+old end in small transactions, so that the space they leave is used again and no vacuum has to catch up with a great
+deletion.
 """
 
 import asyncio
@@ -54,12 +55,12 @@ class RetentionWorker:
             await asyncio.wait_for(stop.wait(), self._settings.every_s)
 
     async def remove(self, connection: Transaction, now: datetime) -> None:
-        """One round: days prepared, old days dropped, and of each other kind what is old removed until none is left."""
-        await connection.fetchval(QUERIES["prepare_days"], now.date())
+        """One round: weeks prepared, old ones dropped, and what is old of the rest removed until none is left."""
+        await connection.fetchval(QUERIES["prepare_weeks"], now.date())
         logged, repeats = (
             now - timedelta(days=days) for days in (self._settings.log_days, self._settings.repeats_days)
         )
-        await self._remove_days(connection, repeats)
+        await self._drop_weeks(connection, repeats)
         for number, topic in self._topics.items():
             await self._remove(connection, "records", "remove_records", number, topic, logged)
         await self._remove(connection, "codes", "remove_codes", logged, repeats)
@@ -75,10 +76,10 @@ class RetentionWorker:
             removed = int(status.rpartition(" ")[2])
             self._metrics.retention_removed.labels(kind).inc(removed)
 
-    async def _remove_days(self, connection: Transaction, repeats: datetime) -> None:
+    async def _drop_weeks(self, connection: Transaction, repeats: datetime) -> None:
         first = repeats.date()
-        for row in await connection.fetch(QUERIES["days_before"], first):
-            await connection.execute(f"drop table {row['name']}")  # letters and digits: the query says so
-            self._metrics.retention_removed.labels("days").inc()
-            log.info("repeats of a day forgotten", name=row["name"])
+        for row in await connection.fetch(QUERIES["weeks_before"], first):
+            await connection.execute(f"drop table if exists {row['name']}")  # letters and digits: the query says so
+            self._metrics.retention_removed.labels("weeks").inc()
+            log.info("repeats of a week forgotten", name=row["name"])
         await connection.execute(QUERIES["forget_other_days"], first, repeats, self._settings.batch_records)

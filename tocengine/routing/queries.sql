@@ -112,6 +112,10 @@ on conflict (message_id) do update set stage = excluded.stage, reason = excluded
     revision = excluded.revision, state = 'OPEN', settled_at = null, settled_by = null, resolution = null
     where excluded.revision > quarantine.revision
 
+-- name: set_aside
+-- Which of these messages are in quarantine.
+select message_id from quarantine where message_id = any($1::uuid[]) and state = 'OPEN'
+
 -- name: settle_quarantine
 -- Messages that were set aside and have been tracked since: their sender sent them again, and they could be read.
 update quarantine q set state = 'RETRIED', settled_at = $2, settled_by = 'tocengine', resolution = 'received again'

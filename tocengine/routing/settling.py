@@ -34,9 +34,10 @@ async def settle(
 async def _settle_quarantine(
     transaction: Transaction, events: Sequence[Event], work_items: ClosableWorkItems, now: datetime
 ) -> None:
-    rows = await transaction.fetch(QUERIES["settle_quarantine"], [event.message_id for event in events], now)
-    if not rows:
+    waiting = await transaction.fetch(QUERIES["set_aside"], [event.message_id for event in events])
+    if not waiting:  # as a rule; what was seen of a message is looked for on every day there is a partition of
         return
+    rows = await transaction.fetch(QUERIES["settle_quarantine"], [row["message_id"] for row in waiting], now)
     tracked = [str(row["message_id"]) for row in rows if row["stage"] == "track"]
     if tracked:
         await work_items.close_subjects(

@@ -83,9 +83,9 @@ class JavaKafka(KafkaCluster):
 
     controllable = True
 
-    def __init__(self, brokers: int = 1, *, jvm_flags: Sequence[str] = JVM_FLAGS, place: str | None = None) -> None:
+    def __init__(self, brokers: int = 1, *, jvm_flags: Sequence[str] | None = None, place: str | None = None) -> None:
         self._lib = _jars()
-        self._jvm_flags = jvm_flags
+        self._jvm_flags = jvm_flags or (*JVM_FLAGS, f"-XX:SharedArchiveFile={_classes(self._lib)}")
         self._folder = Path(tempfile.mkdtemp(prefix="tocengine-kafka-", dir=place))
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._ports = free_ports(2 * brokers)
@@ -136,6 +136,13 @@ class JavaKafka(KafkaCluster):
                 raise RuntimeError(f"broker {number} did not start: {output[-2000:]}")
             with suppress(subprocess.TimeoutExpired):
                 self._processes[number].wait(0.05)  # between two looks; at once when it dies
+
+    def shut_down(self) -> None:
+        """Lets every broker end by itself. Raises TimeoutExpired after READY_S seconds."""
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            process.wait(READY_S)
 
     def stop(self) -> None:
         for process in self._processes.values():
@@ -257,6 +264,27 @@ def _jars() -> Path:
             raise NoKafkaError(f"Maven could not fetch Kafka: {result.stdout.decode(errors='replace')[-300:]}")
         fetched.rename(lib)  # whole or not at all
     return lib
+
+
+def _classes(lib: Path) -> Path:
+    """The classes a broker loads, as this JVM keeps them ready: with them a start takes half the CPU. Left once by a
+    broker that ended by itself; where the JVM finds no use for the file it goes without."""
+    java = Path(shutil.which("java") or "java").resolve()
+    classes = lib.parent / "classes" / f"{java.stat().st_mtime_ns:x}.jsa"
+    with _locked(classes.parent):  # not that of the jars, which the broker takes
+        if not classes.exists():
+            unfinished = classes.with_suffix(f".{os.getpid()}")
+            broker = JavaKafka(jvm_flags=(*JVM_FLAGS, f"-XX:ArchiveClassesAtExit={unfinished}"))
+            try:
+                broker.shut_down()
+            except subprocess.TimeoutExpired:
+                broker.stop()
+                unfinished.unlink(missing_ok=True)  # half of it
+            finally:
+                broker.stop()
+            unfinished.touch()  # where none was left: it is not tried again
+            unfinished.rename(classes)
+    return classes
 
 
 @contextmanager

@@ -94,8 +94,11 @@ async def measure(
     ):
         others = (recipients.facility(index, 9, b"nobody") for index in range(FACILITIES, held.subscriptions))
         await recipients.add(engine.pool, tuple(others), datetime.now(UTC))
-        whole = shape.messages + patterns
-        await load.admit(0, whole)
-        await load.discharge(shape.messages, whole)
-        await fill(engine.pool, held.stored, held.panel_rows)
-        return await load.measure(0, shape.messages)
+        if patterns:  # before anybody who is measured comes: a copy has the patient of its pattern
+            await load.admit(0, patterns)
+            await load.discharge(0, patterns)
+            await fill(engine.pool, held.stored, 0)
+        whole = patterns + shape.messages
+        await load.admit(patterns, whole)
+        await fill(engine.pool, 0, held.panel_rows)
+        return await load.measure(patterns, whole)

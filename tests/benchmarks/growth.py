@@ -50,7 +50,11 @@ COPIED = {
 ROWS_PER_MESSAGE = {"audit_record": 3}
 BYTES_PER_MESSAGE = 11_000
 """What a copied message takes in all tables and the WAL, to be held against the free space before."""
-BULK = "set session_replication_role = replica; set synchronous_commit = off; set work_mem = '64MB'"
+FULL_AS_GROWN = " WITH (fillfactor='70')"
+REBUILT = 50_000
+"""From so many messages on, indexes are dropped before the copies and made after them."""
+BULK = """set session_replication_role = replica; set synchronous_commit = off; set work_mem = '64MB';
+set maintenance_work_mem = '256MB'"""
 """Copies keep no foreign key and are not worth waiting for; the server's superuser may say so."""
 
 
@@ -62,7 +66,15 @@ async def fill(pool: Pool, messages: int, panel_rows: int) -> None:
             await connection.execute("create sequence if not exists past_audit")
             await connection.execute(BULK)
             for table, changed in COPIED.items():
-                await _copy(connection, table, changed, messages * ROWS_PER_MESSAGE.get(table, 1))
+                rows = messages * ROWS_PER_MESSAGE.get(table, 1)
+                if messages < REBUILT:
+                    await _copy(connection, table, changed, rows)
+                    continue
+                async with connection.transaction():  # nobody meets the table without them
+                    made = await _without_indexes(connection, table)
+                    await _copy(connection, table, changed, rows)
+                    for statement in made:
+                        await connection.execute(statement, timeout=1200)
         if panel_rows:
             await connection.execute(
                 "insert into panel_member (recipient_id, domain, value, applied_at) "
@@ -72,6 +84,29 @@ async def fill(pool: Pool, messages: int, panel_rows: int) -> None:
             )
         await connection.execute(f"vacuum analyze {', '.join((*COPIED, 'panel_member'))}")
         await connection.execute("checkpoint")
+
+
+async def _without_indexes(connection: Transaction, table: str) -> list[str]:
+    """Drops the indexes of a table; returns what makes them again, about as full as an index that grew is."""
+    rows = await connection.fetch(
+        """select format('alter table %I drop constraint %I', $1::text, c.conname) as drop,
+                  format('alter table %I add constraint %I %s with (fillfactor = 70)', $1::text, c.conname,
+                         pg_get_constraintdef(c.oid)) as make
+           from pg_constraint c
+           where c.conrelid = $1::text::regclass and c.contype in ('p', 'u')
+             and not exists (select from pg_constraint f where f.confrelid = c.conrelid)
+           union all
+           select format('drop index %I', i.indexrelid::regclass),
+                  regexp_replace(replace(pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON '), '( WHERE .*)?$',
+                                 ' with (fillfactor = 70)\\1')
+           from pg_index i
+           where i.indrelid = $1::text::regclass
+             and not exists (select from pg_constraint c where c.conindid = i.indexrelid)""",
+        table,
+    )
+    for row in rows:
+        await connection.execute(row["drop"])
+    return [row["make"].replace(FULL_AS_GROWN, "", 1) for row in rows]  # where it was made that way before
 
 
 async def _copy(connection: Transaction, table: str, changed: dict[str, str], rows: int) -> None:

@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+COMPILED := .venv-compiled
+BESIDE := build/compiled
 
 # A test run starts hundreds of programs, and each would compile all it imports anew where Python may not keep it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test check crash bench bench-growth bench-fairness corpus pairs validate soak fuzz search clean
+.PHONY: install compiled demo test check crash bench bench-growth bench-fairness corpus pairs validate soak fuzz search clean
 
 install: $(STAMP)  ## the environment, with .venv/bin/tocengine
 
@@ -15,6 +17,16 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+compiled:  ## the wheel as machine code in .venv-compiled; its unit tests and stages, beside it and not beside its source
+	$(PYTHON) -m venv $(COMPILED)
+	TOCENGINE_COMPILE=1 $(COMPILED)/bin/pip install --quiet --disable-pip-version-check --no-cache-dir \
+		--force-reinstall --no-deps .
+	$(COMPILED)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt 'tocengine[dev]'
+	rm -rf $(BESIDE) && mkdir -p $(BESIDE)
+	git ls-files ':!tocengine/*.py' | xargs cp --parents --target-directory=$(BESIDE)
+	cd $(BESIDE) && HYPOTHESIS_PROFILE=ci $(CURDIR)/$(COMPILED)/bin/pytest -q tests/unit tests/properties
+	cd $(BESIDE) && $(CURDIR)/$(COMPILED)/bin/python -m tests.benchmarks --stages
 
 demo: install  ## a hospital's day, from message to delivered and audited notice
 	@$(BIN)/tocengine demo
@@ -64,4 +76,4 @@ search: install  ## thousands of new examples for the properties, instead of the
 	HYPOTHESIS_PROFILE=search $(BIN)/pytest -n 2 --timeout 3600 tests/properties
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPILED) $(BESIDE) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

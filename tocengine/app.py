@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from tocengine import __version__, build
 from tocengine.admin import Check, role_app
 from tocengine.audit.postgres import PostgresAuditTrail
 from tocengine.config import Config
@@ -76,7 +77,7 @@ class Engine:
                 await admin.start()
                 stack.push_async_callback(admin.stop)
                 settle_memory()
-                log.info("ready", role=",".join(self._roles))
+                log.info("ready", role=",".join(self._roles), version=__version__, build=build.kind())
                 await _drained(drain, [*workers, *closers])
                 stop.set()
                 if workers:

@@ -18,7 +18,7 @@ ALLOWED_FIELDS = frozenset(
     notice_id recipient_id endpoint_id transition_id work_item_id attempt_id client trigger kind state status outcome
     failure reason code location stage topic partition offset epoch count records bytes seconds attempt error
     error_type signal exit_status file line setting port protocol channel url_host schema block worker_id
-    dropped_fields""".split()
+    dropped_fields build""".split()
 )
 
 

@@ -11,6 +11,7 @@ from tocengine.normalize.reading import Reading
 from tocengine.normalize.rules.coded import concept_of, instance
 
 _COMPARATORS = frozenset({"<", "<=", ">=", ">"})
+_COMPARED = _COMPARATORS | {"="}
 _LONGEST_NUMBER = 30
 
 
@@ -117,7 +118,7 @@ def _quantity(reading: Reading, field: Field, unit: Field, how: str) -> Resource
     comparator = field.component(1).strip() if structured else ""
     number = _number(field.component(2 if structured else 1).strip())
     plain = len(list(field)) == 1 and not (structured and (field.component(3).strip() or field.component(4).strip()))
-    if number is None or not plain or (comparator and comparator not in (*_COMPARATORS, "=")):
+    if number is None or not plain or (comparator and comparator not in _COMPARED):
         joined = " ".join(part for number in range(1, 5) if (part := field.component(number).strip()))
         text = joined if structured else _text(field)
         return {"valueString": text} if text else {}

@@ -16,6 +16,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from tests.services.memory import place
 from tocengine.config import Config, EngineSettings
 from tocengine.embedded import EmbeddedPostgres, database, datadir, running_server
 from tocengine.embedded.account import choose_account
@@ -42,7 +43,7 @@ asyncio.run(main())
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """A folder the server's account can reach; pytest's own are closed to everyone else."""
-    folder = Path(tempfile.mkdtemp(prefix="tocengine-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="tocengine-test-", dir=place()))
     folder.chmod(0o711)
     yield folder / "var"
     shutil.rmtree(folder, ignore_errors=True)

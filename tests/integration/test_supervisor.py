@@ -14,6 +14,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from tests.services.memory import place
 from tocengine.embedded import datadir, running_server
 from tocengine.supervisor import FIRST_DELAY_S, LONGEST_DELAY_S, restart_delay
 
@@ -57,7 +58,7 @@ while True:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="tocengine-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="tocengine-test-", dir=place()))
     folder.chmod(0o711)
     (folder / "role.py").write_text(ROLE)
     yield folder

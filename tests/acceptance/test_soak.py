@@ -8,7 +8,7 @@ from tests.acceptance.setting import embedded
 from tests.endurance.partners import FailingReceivers
 from tests.endurance.soak import Plan, embedded_kills, soaking
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.crash, pytest.mark.alone, pytest.mark.timeout(420)]
 
 
 async def test_a_minute_with_kills_and_failing_receivers_loses_nothing(folder: Path, secret: bytes) -> None:

@@ -133,9 +133,11 @@ async def lock_encounters(
 
 def _also_concerned(events: Sequence[Event], rows: Mapping[EncounterId, Row], register: Register) -> set[PatientId]:
     """The numbers whose visits an event may concern as its own visit stands: it names another patient than the owner,
-    so that the visit may change hands, or does what its trigger rarely does."""
+    so that the visit may change hands, takes it away by a merge, or does what its trigger rarely does."""
     found: set[PatientId] = set()
     for event in events:
+        for visit in rekeyed_visits(event):
+            found.update(register.family(rows[visit.encounter_id].patient_id))
         for visit in visits_of(event) if event.patient is not None else ():
             home = rows[visit.encounter_id]
             row = rows.get(home.survivor_id, home) if home.survivor_id is not None else home

@@ -97,7 +97,9 @@ class Batch:
     def _apply(self, record: EventRecord) -> None:
         event = record.summary
         rekeyed: set[EncounterId] = set()
+        owners: dict[EncounterId, PatientId] = {}
         if rekeys(event):
+            owners = self._owners()
             rekeyed, self._by_patient = self.rekeying.take_in(event), None
         if is_statement(event):
             self._state(record, rekeyed)
@@ -122,6 +124,8 @@ class Batch:
         if rekeyed:
             renewed |= {self.register.root(key) for key in keys_of(event)}
             renewed |= {self.rows[each].patient_id for each in rekeyed}
+        if owners:
+            renewed |= {owner for _, owner in owners.items() - self._owners().items()}  # who lost a visit by it
         self._relate(renewed, event)
 
     def _relate(self, patients: Collection[PatientId], event: Event, own: Row | None = None) -> None:
@@ -141,6 +145,10 @@ class Batch:
             for row in self.rows.values():
                 self._by_patient.setdefault(row.patient_id, []).append(row)
         return self._by_patient.get(patient_id, ())
+
+    def _owners(self) -> dict[EncounterId, PatientId]:
+        """Whose each visit is that stands for itself."""
+        return {row.encounter_id: row.patient_id for row in self.rows.values() if row.survivor_id is None}
 
     def _belongs(self, row: Row, owner: PatientId) -> None:
         """Files `row` under the number `owner`."""

@@ -200,6 +200,16 @@ async def test_two_registrations_of_one_stay_are_one(panels: Setting, hospital: 
     ]
 
 
+async def test_a_visit_merged_into_another_patients_overlaps_no_longer(panels: Setting, hospital: Hospital) -> None:
+    await panels.hear(hospital.says("A01", "08:00", "I", "V3", mrn="22"))
+    await panels.hear(hospital.says("A01", "09:00", "I", "V1", mrn="11"))
+    await panels.hear(hospital.says("A01", "11:00", "I", "V2", mrn="11"))
+    assert "overlapping_encounter" in await panels.flags("V2")
+    await panels.hear(rekeys(hospital, "A42", "12:00", mrn="22", prior="22", visit=("V1", "V3")))
+    assert await panels.state("V1") == "MERGED"
+    assert "overlapping_encounter" not in await panels.flags("V2")
+
+
 async def test_a_late_message_under_the_old_number(panels: Setting, hospital: Hospital) -> None:
     await panels.hear(hospital.says("A01", "10:00", "I", "V2", mrn="11"))
     await panels.hear(rekeys(hospital, "A42", "10:30", visit=("V1", "V2")))

@@ -5,6 +5,7 @@ Everything that a stage needs of another is handed over in `tocengine.roles`, as
 """
 
 import asyncio
+import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -77,6 +78,8 @@ class Engine:
                 await admin.start()
                 stack.push_async_callback(admin.stop)
                 settle_memory()
+                if Role.INGEST not in self._roles:
+                    os.nice(self._config.routing.niceness)  # not before: it is to be back soon after an end
                 log.info("ready", role=",".join(self._roles), version=__version__, build=build.kind())
                 await _drained(drain, [*workers, *closers])
                 stop.set()

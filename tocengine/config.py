@@ -171,6 +171,7 @@ class RoutingSettings(Settings, frozen=True):
 
     batch_records: Count = 200
     held_events: Count = 10_000  # early messages that wait at once (profiles.NAME.holdback_s), at most
+    niceness: Annotated[int, msgspec.Meta(ge=0, le=19)] = 5  # of processes that do not ingest, see nice(1)
     directory_refresh_s: Amount = 1.0
 
 

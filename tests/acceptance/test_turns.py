@@ -42,7 +42,22 @@ async def test_a_message_of_a_quiet_feed_waits_for_a_few_of_a_flood(
             writer.close()
     finally:
         await setting.stop()
-    assert max(before) <= 16, before
+    assert max(before) <= 6, before
+
+
+async def test_who_routes_steps_back_for_who_answers(folder: Path, receivers: Receivers, secret: bytes) -> None:
+    setting = embedded(folder, receivers, secret, "[routing]\nniceness = 3\n")
+    try:
+        await setting.engine.start(deadline_s=90)
+        mine = os.getpriority(os.PRIO_PROCESS, setting.engine.pid)
+        back = {
+            command[command.index("--supervised") + 1]: os.getpriority(os.PRIO_PROCESS, pid) - mine
+            for pid, command in children(setting.engine.pid).items()
+            if "--supervised" in command
+        }
+    finally:
+        await setting.stop()
+    assert back == {"ingest": 0, "route-deliver": 3}
 
 
 async def _arrive_at_once(setting: Embedded, hospital: Hospital, connections: list[Connection]) -> None:

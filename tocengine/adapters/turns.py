@@ -13,7 +13,7 @@ from tocengine.adapters.fair_queue import FairQueue, Ticket
 from tocengine.model.ids import FeedName
 from tocengine.telemetry import Metrics
 
-AT_ONCE: Final = 8
+AT_ONCE: Final = 2
 """Messages between two looks at the sockets: so many stand before who comes anew, and so many may share a commit."""
 
 

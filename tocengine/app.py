@@ -79,7 +79,7 @@ class Engine:
                 stack.push_async_callback(admin.stop)
                 settle_memory()
                 if Role.INGEST not in self._roles:
-                    os.nice(self._config.routing.niceness)  # not before: it is to be back soon after an end
+                    os.nice(self._config.routing.niceness)  # once ready: starting is not slowed
                 log.info("ready", role=",".join(self._roles), version=__version__, build=build.kind())
                 await _drained(drain, [*workers, *closers])
                 stop.set()

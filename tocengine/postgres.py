@@ -74,19 +74,25 @@ async def create_pool(
         )
 
 
-async def _leave(_: Connection) -> None:
-    """asyncpg has ended the transaction and forgotten the listeners by now."""
+_sessions: set[int] = set()
+"""The server's processes whose connections are reset before the pool has them again."""
+
+
+async def _leave(connection: Connection) -> None:
+    """What the pool does with a connection that comes back, shielded from cancellation; where it fails the connection
+    is closed. asyncpg has ended the transaction and forgotten the listeners by now."""
+    process = connection.get_server_pid()
+    if process in _sessions:
+        _sessions.discard(process)
+        await connection.execute(connection.get_reset_query())
 
 
 @asynccontextmanager
 async def session(pool: Pool) -> AsyncIterator[Connection]:
     """A connection for advisory locks and settings; what is left of them ends with the block."""
     async with pool.acquire() as connection:
-        try:
-            yield connection
-        finally:
-            if not connection.is_closed():
-                await connection.reset()
+        _sessions.add(connection.get_server_pid())
+        yield connection
 
 
 def is_unavailable(error: BaseException) -> bool:

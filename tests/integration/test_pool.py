@@ -1,5 +1,6 @@
 """What a connection brings back to the pool, on a real PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -44,6 +45,25 @@ async def test_they_end_where_it_fails_in_a_transaction(single: Pool, pool: Pool
     with pytest.raises(ZeroDivisionError):
         await fail()
     assert await pool.fetchval("select pg_try_advisory_lock($1)", LOCK)
+
+
+async def test_a_lost_connection_does_not_keep_a_session_from_being_cancelled(single: Pool, pool: Pool) -> None:
+    entered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def lead() -> None:
+        async with session(single) as connection:
+            connection.add_termination_listener(lambda _: lost.set())
+            entered.set_result(await connection.fetchval("select pg_backend_pid()"))
+            await asyncio.Event().wait()
+
+    lost = asyncio.Event()
+    leader = asyncio.create_task(lead())
+    await pool.execute("select pg_terminate_backend($1, 5000)", await entered)
+    async with asyncio.timeout(10):
+        await lost.wait()
+    leader.cancel()
+    await asyncio.wait({leader}, timeout=5)
+    assert leader.cancelled()
 
 
 async def test_a_transaction_is_followed_by_no_statement_of_the_pool(single: Pool, pool: Pool) -> None:

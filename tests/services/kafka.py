@@ -85,7 +85,7 @@ class JavaKafka(KafkaCluster):
 
     def __init__(self, brokers: int = 1, *, jvm_flags: Sequence[str] | None = None, place: str | None = None) -> None:
         self._lib = _jars()
-        self._jvm_flags = jvm_flags or (*JVM_FLAGS, f"-XX:SharedArchiveFile={_classes(self._lib)}")
+        self._jvm_flags = jvm_flags or (*JVM_FLAGS, *_classes(self._lib))
         self._folder = Path(tempfile.mkdtemp(prefix="tocengine-kafka-", dir=place))
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._ports = free_ports(2 * brokers)
@@ -266,9 +266,9 @@ def _jars() -> Path:
     return lib
 
 
-def _classes(lib: Path) -> Path:
-    """The classes a broker loads, as this JVM keeps them ready: with them a start takes half the CPU. Left once by a
-    broker that ended by itself; where the JVM finds no use for the file it goes without."""
+def _classes(lib: Path) -> Sequence[str]:
+    """The flag for the classes a broker loads, as this JVM keeps them ready: with them a start takes half the CPU. Left
+    once by a broker that ended by itself; an empty file says that none was left, and is none to start with."""
     java = Path(shutil.which("java") or "java").resolve()
     classes = lib.parent / "classes" / f"{java.stat().st_mtime_ns:x}.jsa"
     with _locked(classes.parent):  # not that of the jars, which the broker takes
@@ -284,7 +284,7 @@ def _classes(lib: Path) -> Path:
                 broker.stop()
             unfinished.touch()  # where none was left: it is not tried again
             unfinished.rename(classes)
-    return classes
+    return (f"-XX:SharedArchiveFile={classes}",) if classes.stat().st_size else ()
 
 
 @contextmanager

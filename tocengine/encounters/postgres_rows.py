@@ -137,7 +137,8 @@ def _also_concerned(events: Sequence[Event], rows: Mapping[EncounterId, Row], re
     found: set[PatientId] = set()
     for event in events:
         for visit in rekeyed_visits(event):
-            found.update(register.family(rows[visit.encounter_id].patient_id))
+            home = rows[visit.encounter_id]
+            found.update(register.family(rows.get(home.root_id, home).patient_id))
         for visit in visits_of(event) if event.patient is not None else ():
             home = rows[visit.encounter_id]
             row = rows.get(home.survivor_id, home) if home.survivor_id is not None else home

@@ -1,14 +1,14 @@
 -- Fewer partitions of messages seen, and fewer index entries for a message: docs/decisions/0015-partitions.md.
 
--- By id first: one index both keeps a message single and finds it. No version below 18 skips a leading column.
+-- By id first: one index both keeps a message single and finds it.
 drop index message_seen_by_id;
 alter table message_seen drop constraint message_seen_pkey;
 alter table message_seen add primary key (message_id, revision, part, day);
 
 create function message_seen_weeks()
-returns table (name text, first_day date, end_day date) language sql stable as $$
+returns table (name text, first_day date, end_day date) language sql stable set datestyle = 'ISO' as $$
 -- The partitions by their days, as their bounds say; the default one is none of them.
-    select c.relname::text, bound[1]::date, bound[2]::date
+    select quote_ident(c.relname), bound[1]::date, bound[2]::date
     from pg_inherits i join pg_class c on c.oid = i.inhrelid,
     regexp_match(pg_get_expr(c.relpartbound, c.oid), '\(''([\d-]+)''\) TO \(''([\d-]+)''\)') as bound
     where i.inhparent = 'message_seen'::regclass and bound is not null

@@ -55,18 +55,19 @@ class RetentionWorker:
             await asyncio.wait_for(stop.wait(), self._settings.every_s)
 
     async def remove(self, connection: Transaction, now: datetime) -> None:
-        """One round: weeks prepared, old ones dropped, and what is old of the rest removed until none is left."""
-        await connection.fetchval(QUERIES["prepare_weeks"], now.date())
+        """One round: what is old is removed until none is left. Weeks are prepared and dropped last: who reads them for
+        long ends the round."""
         logged, repeats = (
             now - timedelta(days=days) for days in (self._settings.log_days, self._settings.repeats_days)
         )
-        await self._drop_weeks(connection, repeats)
         for number, topic in self._topics.items():
             await self._remove(connection, "records", "remove_records", number, topic, logged)
         await self._remove(connection, "codes", "remove_codes", logged, repeats)
         await self._remove(connection, "lineage", "remove_lineage", repeats)
         set_aside = now - timedelta(days=self._settings.quarantine_days)
         await self._remove(connection, "quarantine", "remove_quarantine", set_aside)
+        await connection.fetchval(QUERIES["prepare_weeks"], now.date())
+        await self._drop_weeks(connection, repeats)
 
     async def _remove(self, connection: Transaction, kind: str, query: str, *arguments: object) -> None:
         """Removes in portions, each a transaction of its own, until one is not full."""
@@ -79,7 +80,7 @@ class RetentionWorker:
     async def _drop_weeks(self, connection: Transaction, repeats: datetime) -> None:
         first = repeats.date()
         for row in await connection.fetch(QUERIES["weeks_before"], first):
-            await connection.execute(f"drop table if exists {row['name']}")  # letters and digits: the query says so
+            await connection.execute(f"drop table if exists {row['name']}")  # quoted by the query
             self._metrics.retention_removed.labels("weeks").inc()
             log.info("repeats of a week forgotten", name=row["name"])
         await connection.execute(QUERIES["forget_other_days"], first, repeats, self._settings.batch_records)

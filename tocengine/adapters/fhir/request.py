@@ -119,6 +119,8 @@ def _model_problems(bundle: Resource) -> Iterator[Problem]:
                 unknown = each["type"] == "extra_forbidden"
                 text = "An element is not one of FHIR R4." if unknown else "Not valid FHIR R4."
                 yield Problem(reason="not_r4", text=text, location=path_text(path, where), code="structure")
+        except (TypeError, AttributeError):  # what the models make of an address that is no text; they do not say where
+            yield Problem(reason="not_r4", text="Not valid FHIR R4.", location=path, code="structure")
 
 
 @lru_cache(maxsize=256)

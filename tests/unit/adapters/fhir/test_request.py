@@ -70,6 +70,8 @@ def _nest(message: Bundle) -> None:
         (_set("Encounter", status="gone"), "status_unknown", "Bundle.entry[1].resource.status"),
         (_set("Patient", birthDate=["1940"]), "not_r4", "Bundle.entry[2].resource.birthDate"),
         (_set("Patient", **{"mary o'neil": 1}), "not_r4", "Bundle.entry[2].resource.?"),
+        (_set("Patient", photo=[{"url": ["x"]}]), "not_r4", "Bundle.entry[2].resource"),
+        (_set("Patient", photo=[{"url": 0}]), "not_r4", "Bundle.entry[2].resource"),
         (_set("Practitioner", favourite="x"), "not_r4", "Bundle.entry[3].resource.favourite"),
         (_set("Location", resourceType="Coding"), "type_unknown", "Bundle.entry[6].resource.resourceType"),
         (_nest, "too_deep", ""),

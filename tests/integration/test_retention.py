@@ -140,7 +140,7 @@ async def test_messages_seen_are_not_held_up_by_one_that_reads_them_for_long(poo
             began = time.monotonic()
             await pool.execute(SEEN, NOW.date(), uuid4())
             slowest = max(slowest, time.monotonic() - began)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # so that they are spread over many of the worker's rounds
         assert await _week(pool, old) is not None
         assert slowest < 5  # not for as long as it is read
         await reading.rollback()

@@ -141,7 +141,7 @@ def _also_concerned(events: Sequence[Event], rows: Mapping[EncounterId, Row], re
             found.update(register.family(rows.get(home.root_id, home).patient_id))
         for visit in visits_of(event) if event.patient is not None else ():
             home = rows[visit.encounter_id]
-            row = rows.get(home.survivor_id, home) if home.survivor_id is not None else home
+            row = rows.get(home.root_id, home)
             named = register.root(event.patient) if event.patient is not None else row.patient_id
             changes_hands = visit == event.visit and row.folded.last is not None and row.patient_id != named
             if changes_hands or may_turn(row.folded, event):
